@@ -1,0 +1,1 @@
+"""Alembic migrations of Forefill's schema; `forefill db upgrade` runs them."""

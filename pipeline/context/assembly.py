@@ -1,0 +1,121 @@
+"""Putting cached pieces together so that nobody could tell them from the whole prompt's reference ids.
+
+Passages with safe edges are concatenated. Around an unsafe one the run from its header to the next safe seam is decoded
+and encoded anew: an entry's ids always decode to exactly its text.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.context.budget import select_within_budget
+from pipeline.context.ordering import Order, order_passages
+from pipeline.context.passages import ContextPassage
+from pipeline.errors import ExactnessError, InvalidInput
+from pipeline.framing import NO_IDS, Segment, Text, TokenIds, joined_runs
+from pipeline.tokenizers import Neighbour, TokenSpec, common_ids, encode_header, encode_prefix, question_ids
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AssembledContext:
+    """A prompt's ids up to its question."""
+
+    token_ids: TokenIds
+    """Reference ids of prefix and passages; empty if the budget is smaller than the prefix alone."""
+    passages: tuple[ContextPassage, ...]
+    """Exactly the passages in `token_ids`, in prompt order."""
+    truncated: bool
+    """Whether the budget left something out."""
+    framed: bool
+    """Whether the frame's prefix is in `token_ids`; False only if the budget is smaller."""
+
+
+def assemble(
+    spec: TokenSpec, passages: Sequence[ContextPassage], *, max_context_tokens: int, order: Order = "relevance"
+) -> AssembledContext:
+    """Build the context of a prompt.
+
+    Args:
+        spec: The spec that all passages were encoded under.
+        passages: By falling relevance; without duplicates and without two generations of one document.
+        max_context_tokens: Most ids the context may have.
+        order: How the passages stand in the prompt. Which are taken does not depend on it.
+
+    Raises:
+        ExactnessError: An unsafe edge cannot be made exact.
+    """
+    if max_context_tokens < len(encode_prefix(spec)):
+        return AssembledContext(token_ids=NO_IDS, passages=(), truncated=True, framed=False)
+    taken = select_within_budget(spec, passages, max_context_tokens=max_context_tokens)
+    while True:
+        arranged = order_passages(taken, order=order)
+        ids = concatenate(spec, arranged)
+        if len(ids) <= max_context_tokens:
+            return AssembledContext(
+                token_ids=ids, passages=tuple(arranged), truncated=len(taken) < len(passages), framed=True
+            )
+        taken.pop()  # runs encoded anew can be longer than the entries said
+
+
+def concatenate(spec: TokenSpec, passages: Sequence[ContextPassage]) -> TokenIds:
+    """Return the reference ids of the frame's prefix and these passages, in this order.
+
+    Raises:
+        ExactnessError: An unsafe edge cannot be made exact.
+    """
+    parts = [encode_prefix(spec)]
+    unsafe = ""  # text since the last safe seam
+    for number, passage in enumerate(passages, start=1):
+        if not passage.right_safe:
+            unsafe += spec.frame.header_text(number) + spec.tokenizer.decode(passage.ids)
+            continue
+        if unsafe:
+            parts.append(_run_ids(spec, unsafe + spec.frame.header_text(number), [spec.next_header]))
+            unsafe = ""
+        else:
+            parts.append(encode_header(spec, number))
+        parts.append(passage.ids)
+    if unsafe:
+        parts.append(_run_ids(spec, unsafe, spec.context_ends))
+    return np.concatenate(parts)
+
+
+def prompt_ids(spec: TokenSpec, context: AssembledContext, question: str) -> TokenIds:
+    """Return the ids of the whole prompt: the context's, then everything from the question's prefix on.
+
+    Raises:
+        InvalidInput: The question cannot be encoded, or the context lacks its frame and the frame has control tokens, so
+            that no engine could read the prompt.
+    """
+    if not context.framed and spec.frame.has_controls:
+        raise InvalidInput(
+            f"the context budget is smaller than the {len(encode_prefix(spec))} tokens of frame {spec.frame.name}",
+            item="max_context_tokens",
+        )
+    return np.concatenate((context.token_ids, question_ids(spec, question)))
+
+
+def rendered_segments(spec: TokenSpec, context: AssembledContext) -> list[Segment]:
+    """Return the segments whose reference ids the context's ids are, runs of text joined."""
+    if not context.framed:
+        return []
+    segments = list(spec.frame.prefix)
+    for number, passage in enumerate(context.passages, start=1):
+        segments += (Text(spec.frame.header_text(number)), Text(spec.tokenizer.decode(passage.ids)))
+    return list(joined_runs(segments))
+
+
+def prompt_text(spec: TokenSpec, context: AssembledContext) -> str | None:
+    """Return the text whose ids the context's ids are, or None if the frame has control tokens."""
+    if spec.frame.has_controls:
+        return None
+    return "".join(segment.text for segment in rendered_segments(spec, context) if isinstance(segment, Text))
+
+
+def _run_ids(spec: TokenSpec, text: str, neighbours: Sequence[Neighbour]) -> TokenIds:
+    """Encode a run that one of these neighbours follows; all must agree."""
+    ids = common_ids(spec.tokenizer, text, neighbours=neighbours)
+    if ids is None:
+        raise ExactnessError(f"{spec.spec_id} has no token edge behind this passage, whatever is done")
+    return ids

@@ -1,0 +1,18 @@
+"""SQL access: declarative base, one engine recipe per database, units of work."""
+
+from pipeline.database.base import Base, DocumentText, Identity, Millis, now_ms
+from pipeline.database.engines import create_database_engine
+from pipeline.database.units import Database, insert_missing, rows_affected, upsert
+
+__all__ = [
+    "Base",
+    "Database",
+    "DocumentText",
+    "Identity",
+    "Millis",
+    "create_database_engine",
+    "insert_missing",
+    "now_ms",
+    "rows_affected",
+    "upsert",
+]

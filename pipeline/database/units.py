@@ -1,0 +1,149 @@
+"""Units of work: one transaction each, and SQL errors translated into Forefill's.
+
+`read` and `write` are the only ways to a connection. Nothing is computed while a writing unit is open.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, CursorResult, Engine, Row, Table, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from pipeline.database.base import now_ms
+from pipeline.database.engines import WRITING
+from pipeline.errors import Unavailable
+
+_RETRYABLE_STATES = ("40001", "40P01", "55P03", "57P0", "08", "53")
+"""PostgreSQL: serialization failure, deadlock, lock timeout, shutdown, connection, out of resources."""
+
+
+class Database:
+    """The process's way to SQL. Thread-safe; must be created after fork."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @property
+    def engine(self) -> Engine:
+        """The engine itself, for migrations and tests."""
+        return self._engine
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether this is SQLite: one writer at a time, no row locks."""
+        return self._engine.dialect.name == "sqlite"
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Open a unit of work that only reads.
+
+        Raises:
+            Unavailable: The database did not answer.
+        """
+        with _translated(), self._engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Open a unit of work that writes; committed at the end, rolled back on any error.
+
+        Raises:
+            Unavailable: The database did not answer, or another writer held it too long.
+        """
+        with _translated(), self._engine.connect() as connection:
+            connection.execution_options(**{WRITING: True})
+            with connection.begin():
+                yield connection
+
+    def clock_ms(self) -> int:
+        """Return the database's clock in milliseconds."""
+        with self.read() as connection:
+            return int(connection.execute(now_ms().select()).scalar_one())
+
+    def ping(self) -> None:
+        """Ask the database for an answer.
+
+        Raises:
+            Unavailable: It gave none.
+        """
+        with self.read() as connection:
+            connection.execute(text("SELECT 1"))
+
+    def close(self) -> None:
+        """Close every pooled connection."""
+        self._engine.dispose()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except PoolTimeout as error:
+        raise Unavailable("all database connections are in use", service="database") from error
+    except DBAPIError as error:
+        if _is_retryable(error):
+            raise Unavailable("the database is busy or unreachable", service="database") from error
+        raise
+
+
+def _is_retryable(error: DBAPIError) -> bool:
+    state = getattr(error.orig, "sqlstate", None)
+    if state is not None:
+        return str(state).startswith(_RETRYABLE_STATES)
+    if not isinstance(error, OperationalError):
+        return error.connection_invalidated
+    return "no such" not in str(error.orig)
+
+
+def rows_affected(result: CursorResult[Any]) -> int:
+    """Return how many rows one UPDATE or DELETE changed."""
+    return result.rowcount
+
+
+def upsert(
+    connection: Connection,
+    table: Table,
+    rows: Sequence[dict[str, Any]],
+    *,
+    key: Sequence[str],
+    update: Sequence[str],
+) -> None:
+    """Insert rows, replacing the named columns where the key exists already; no rows, no statement.
+
+    Args:
+        connection: An open writing unit.
+        table: Target.
+        rows: Column values, all with the same columns; keys must not repeat.
+        key: Columns of the unique constraint.
+        update: Columns taken from the new row on conflict.
+    """
+    if not rows:
+        return
+    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    statement = insert(table)
+    statement = statement.on_conflict_do_update(
+        index_elements=list(key), set_={column: statement.excluded[column] for column in update}
+    )
+    connection.execute(statement, list(rows))
+
+
+def insert_missing(
+    connection: Connection,
+    table: Table,
+    rows: Sequence[dict[str, Any]],
+    *,
+    key: Sequence[str],
+    returning: Sequence[str],
+) -> list[Row[Any]]:
+    """Insert the rows whose key does not exist yet and return the named columns of those only.
+
+    Two writers of one key settle it here: the second one waits for the first, then inserts nothing.
+    """
+    if not rows:
+        return []
+    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    statement = insert(table).on_conflict_do_nothing(index_elements=list(key))
+    return list(connection.execute(statement.returning(*(table.c[name] for name in returning)), list(rows)))

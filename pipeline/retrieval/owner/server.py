@@ -1,0 +1,125 @@
+"""The owner's process: folder, socket, signals, and the flushing beside the serving."""
+
+import asyncio
+import ipaddress
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.types import Lifespan
+
+from pipeline.errors import ConfigurationError, ForefillError
+from pipeline.retrieval.owner.app import build_app
+from pipeline.retrieval.owner.shelf import Shelf
+from pipeline.settings import MIB
+from pipeline.telemetry.logs import get_logger
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnerOptions:
+    """How the embedded engine is run."""
+
+    data_dir: Path
+    """Folder of the shards; made if it does not exist, readable by its user only."""
+    api_key: str = field(repr=False)
+    """What clients send as `api-key`; never empty."""
+    host: str = "127.0.0.1"
+    """A loopback address."""
+    port: int = 6333
+    """0 takes a free port; the log names it."""
+    socket_path: Path | None = None
+    """Listen on this Unix socket instead of a port."""
+    flush_interval_s: float = 2.0
+    """Seconds between flushes while anything is written: what power loss may cost."""
+    max_body_bytes: int = 32 * MIB
+    """Longest request body."""
+
+
+def run_owner(options: OwnerOptions) -> None:
+    """Own the data folder and serve it until SIGTERM or SIGINT, then flush and close it.
+
+    Raises:
+        Conflict: Another process owns the folder.
+        ConfigurationError: No key, no loopback address, no free address, or a collection that cannot be loaded.
+    """
+    if not options.api_key:
+        raise ConfigurationError("The embedded Qdrant engine needs an API key: set FOREFILL_QDRANT_API_KEY")
+    # uvicorn finishes what is being served and then raises the signal again: this makes that an orderly exit.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
+    with Shelf.opened(options.data_dir) as shelf, _listener(options) as listener:
+        app = build_app(
+            shelf,
+            api_key=options.api_key,
+            max_body_bytes=options.max_body_bytes,
+            lifespan=_flushing(shelf, interval_s=options.flush_interval_s),
+        )
+        _log.info("qdrant.ready", address=str(listener.getsockname()), collections=len(shelf.names()))
+        config = uvicorn.Config(
+            app, log_config=None, access_log=False, timeout_keep_alive=75, timeout_graceful_shutdown=3, lifespan="on"
+        )
+        uvicorn.Server(config).run(sockets=[listener])
+    _log.info("qdrant.stopped")
+
+
+def _flushing(shelf: Shelf, *, interval_s: float) -> Lifespan[Starlette]:
+    """Flush at an interval while serving, and close the shards when serving ends."""
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        task = asyncio.create_task(_flush_forever(shelf, interval_s=interval_s))
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+            shelf.close()
+
+    return lifespan
+
+
+async def _flush_forever(shelf: Shelf, *, interval_s: float) -> None:
+    while True:
+        await asyncio.sleep(interval_s)
+        try:
+            shelf.flush()
+        except ForefillError:  # a full disk must not end the flushing: space may come back
+            _log.exception("qdrant.flush_failed")
+
+
+def _listener(options: OwnerOptions) -> socket.socket:
+    """Bind before serving, so that a taken address is one clear sentence and a socket file is nobody else's."""
+    if options.socket_path is not None:
+        return _unix_listener(options.socket_path)
+    try:
+        loopback = ipaddress.ip_address("127.0.0.1" if options.host == "localhost" else options.host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise ConfigurationError(f"The embedded Qdrant engine listens on loopback only, not on {options.host}")
+    try:
+        return socket.create_server((options.host, options.port), backlog=512)
+    except OSError as error:
+        raise ConfigurationError(f"Cannot listen on {options.host}:{options.port}: {error.strerror}") from error
+
+
+def _unix_listener(path: Path) -> socket.socket:
+    """Bind a socket file that only this user can use; a stale one is replaced (the folder's lock is ours)."""
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        listener.bind(str(path))
+        path.chmod(0o600)
+        listener.listen(512)
+    except OSError as error:
+        listener.close()
+        raise ConfigurationError(f"Cannot listen on {path}: {error.strerror}") from error
+    return listener

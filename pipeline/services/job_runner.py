@@ -1,0 +1,62 @@
+"""From a job's number to its end: claim, keep the lease, run what its kind says, count the outcome."""
+
+from pipeline.errors import StaleFence, Unavailable
+from pipeline.jobs.claims import ClaimedJob, claim, give_back
+from pipeline.jobs.heartbeat import Heartbeat
+from pipeline.jobs.retry import backoff_s
+from pipeline.services.corpus_removal import run_drop_job
+from pipeline.services.event_jobs import EventJobRunner, JobLimits, WorkerResources
+from pipeline.telemetry import metrics
+from pipeline.telemetry.logs import get_logger
+
+_log = get_logger(__name__)
+
+
+class JobRunner:
+    """Runs jobs by number. Lives as long as its worker process."""
+
+    def __init__(
+        self, resources: WorkerResources, *, worker: str, lease_s: float, heartbeat_s: float, limits: JobLimits
+    ) -> None:
+        self._resources = resources
+        self._worker = worker
+        self._lease_s = lease_s
+        self._heartbeat_s = heartbeat_s
+        self._limits = limits
+
+    def run(self, job_pk: int, *, delivery_id: str, redelivered: bool) -> str:
+        """Claim a job and run it; return its outcome, `skipped` if it was not to be had.
+
+        Raises:
+            Unavailable: The database did not answer; the lease ends by itself and the job is rescued.
+        """
+        job = claim(
+            self._resources.database,
+            job_pk,
+            worker=self._worker,
+            delivery_id=delivery_id,
+            redelivered=redelivered,
+            lease_s=self._lease_s,
+        )
+        if job is None:
+            return "skipped"
+        with Heartbeat(self._resources.database, job, interval_s=self._heartbeat_s):
+            outcome = self._run_claimed(job)
+        metrics.JOBS.labels(job.kind, outcome).inc()
+        _log.info("job.ended", job_id=job.pk, kind=job.kind, outcome=outcome, fence=job.fence)
+        return outcome
+
+    def _run_claimed(self, job: ClaimedJob) -> str:
+        try:
+            if job.kind == "event":
+                return EventJobRunner(self._resources, job, limits=self._limits).run()
+            return run_drop_job(self._resources.database, self._resources.index, job)
+        except StaleFence:
+            return "fenced"
+        except Unavailable as error:
+            if error.service == "database":
+                raise
+            delay_s = backoff_s(job.attempts + 1, cap_s=10.0)
+            with self._resources.database.write() as connection:
+                give_back(connection, job, error=str(error), delay_s=delay_s, suspects_work=False)
+            return "unavailable"

@@ -1,0 +1,137 @@
+"""Typed settings from `FOREFILL_…` variables, a `.env` file, or a data directory.
+
+Read once by an entry point (`load_settings`) and handed down; no module reads the environment at import.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, HttpUrl, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from pipeline.errors import ConfigurationError
+
+MIB = 1024 * 1024
+
+DATA_DIR_VARIABLE = "FOREFILL_DATA_DIR"
+"""Names the data directory for processes started by others."""
+
+ENVIRONMENT_FILE = "forefill.env"
+"""Name of the file inside a data directory that holds that stack's settings."""
+
+
+class Settings(BaseSettings):
+    """Everything a process needs to know, with units in the names."""
+
+    model_config = SettingsConfigDict(env_prefix="FOREFILL_", env_file=".env", extra="ignore", frozen=True)
+
+    database_url: str = "sqlite:///forefill.db"
+    """SQLAlchemy URL: `sqlite:///PATH` or `postgresql+psycopg://…` (`postgresql://` is accepted)."""
+    broker_url: str = "redis://127.0.0.1:6379/0"
+    """Celery's broker: its own Redis or Valkey, never the cache."""
+    cache_url: str = "redis://127.0.0.1:6380/0"
+    """Redis or Valkey that holds token entries."""
+    qdrant_url: str = "http://127.0.0.1:6333"
+    """Qdrant's REST address: a server, a cluster, or `forefill qdrant` (the embedded engine)."""
+    qdrant_api_key: SecretStr | None = None
+    """Sent to Qdrant as `api-key`; the embedded owner requires one."""
+    qdrant_data_dir: Path = Path("forefill-qdrant")
+    """Folder of the embedded engine's shards; only `forefill qdrant` opens it."""
+
+    spec: str = "o200k_base/plain"
+    """Token spec of corpora that name none: `ENCODING/FRAME`."""
+    max_context_tokens: Annotated[int, Field(ge=1, le=10_000_000)] = 8192
+    """Token budget of a prompt's context when the request names none."""
+    enable_token_caching: bool = True
+    """False: every query tokenizes; same ids, slower."""
+    token_caching_percent: Annotated[int, Field(ge=0, le=100)] = 100
+    """Share of queries that use the cache, for a gradual rollout."""
+    ttl_policy: Literal["none", "fixed"] = "none"
+    """`none`: entries written by workers never expire. `fixed`: they expire after `cache_ttl` seconds."""
+    cache_ttl: Annotated[int, Field(ge=1)] = 86_400
+    """Seconds an entry written back after a miss lives; with `fixed`, worker entries too."""
+    entry_hmac_key: SecretStr | None = None
+    """When set, every entry carries an HMAC under this key and entries without one are misses."""
+    l1_max_bytes: Annotated[int, Field(ge=0)] = 64 * MIB
+    """Bytes of decoded token ids a process keeps in memory."""
+    cache_timeout_s: Annotated[float, Field(gt=0)] = 0.25
+    """Seconds the read path waits for the cache before it tokenizes by itself."""
+
+    embedder: Literal["static-hybrid", "openai"] = "static-hybrid"
+    """Passage and query vectors: packaged static vectors plus BM25, or an OpenAI-compatible endpoint plus BM25."""
+    embeddings_url: HttpUrl | None = None
+    """Base URL of an OpenAI-compatible `/v1/embeddings` service."""
+    embeddings_api_key: SecretStr | None = None
+    """Its API key."""
+    embeddings_model: str = "text-embedding-3-small"
+    """Its model name."""
+    embeddings_dimension: Annotated[int, Field(ge=2, le=65_536)] = 1536
+    """Length of its vectors."""
+
+    api_host: str = "127.0.0.1"
+    """Address the API listens on. Without API keys only loopback is allowed."""
+    api_port: Annotated[int, Field(ge=0, le=65_535)] = 8080
+    """Port the API listens on."""
+    snapshot_path: Path | None = None
+    """File in which an API process keeps its last good configuration for starts without SQL."""
+
+    lease_s: Annotated[float, Field(ge=1)] = 30.0
+    """Seconds a worker owns a job without a heartbeat."""
+    heartbeat_s: Annotated[float, Field(gt=0)] = 10.0
+    """Seconds between a worker's heartbeats."""
+    dispatch_interval_s: Annotated[float, Field(gt=0)] = 0.5
+    """Seconds between two looks of the dispatcher at pending jobs when nothing nudges it."""
+    republish_s: Annotated[float, Field(gt=0)] = 15.0
+    """Seconds after which a published job that nobody claimed is published again."""
+    max_attempts: Annotated[int, Field(ge=1)] = 3
+    """Failed attempts after which a document is dead."""
+    max_deliveries: Annotated[int, Field(ge=2)] = 5
+    """Interrupted deliveries of one job after which the document named by its breadcrumb is dead."""
+    worker_concurrency: Annotated[int, Field(ge=1, le=256)] = 2
+    """Prefork children of one worker."""
+    visibility_timeout_s: Annotated[int, Field(ge=3)] = 300
+    """Seconds after which the broker redelivers an unacknowledged message; equal on all workers."""
+    soft_shutdown_s: Annotated[float, Field(ge=0)] = 3.0
+    """Seconds a worker may finish its jobs after SIGTERM."""
+
+    max_request_documents: Annotated[int, Field(ge=1)] = 1000
+    """Documents in one PUT."""
+    max_request_bytes: Annotated[int, Field(ge=1)] = 32 * MIB
+    """Bytes of one request body."""
+    max_document_bytes: Annotated[int, Field(ge=1)] = 8 * MIB
+    """UTF-8 bytes of one document's text."""
+    max_metadata_bytes: Annotated[int, Field(ge=1)] = 64 * 1024
+    """Bytes of one document's metadata as JSON."""
+    max_query_bytes: Annotated[int, Field(ge=1)] = 8 * 1024
+    """UTF-8 bytes of one query."""
+    max_batch_queries: Annotated[int, Field(ge=1)] = 64
+    """Queries in one batch."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """Lowest level that is logged."""
+
+    @field_validator("database_url")
+    @classmethod
+    def _with_driver(cls, url: str) -> str:
+        return url.replace("postgresql://", "postgresql+psycopg://", 1)
+
+
+def load_settings(data_dir: Path | None = None) -> Settings:
+    """Read the settings of this process.
+
+    Args:
+        data_dir: Folder of an embedded stack, by default what `FOREFILL_DATA_DIR` says. What it holds comes after the
+            environment and `.env`, and before defaults.
+
+    Raises:
+        ConfigurationError: A value is malformed; the message names the variable.
+    """
+    if data_dir is None and (named := os.environ.get(DATA_DIR_VARIABLE)):
+        data_dir = Path(named)
+    files: tuple[Path, ...] = (Path(".env"),) if data_dir is None else (data_dir / ENVIRONMENT_FILE, Path(".env"))
+    try:
+        return Settings(_env_file=files)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "FOREFILL_" + ".".join(str(part) for part in first["loc"]).upper()
+        raise ConfigurationError(f"{name}: {first['msg']}") from error

@@ -1,0 +1,1 @@
+"""What can be observed: metrics, spans and structured logs, each declared once."""

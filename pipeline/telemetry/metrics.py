@@ -1,0 +1,32 @@
+"""Every metric Forefill exports. No label ever takes free text.
+
+Declared here and nowhere else, so that a dashboard can be written against one page.
+"""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+CACHE_HITS = Counter("token_cache_hits", "Passages whose token ids came from the cache")
+CACHE_MISSES = Counter(
+    "token_cache_misses",
+    "Passages whose token ids had to be computed while a query waited",
+    ["reason"],  # absent | corrupt | unavailable
+)
+CACHE_HIT_RATE = Gauge("token_cache_hit_rate", "Hits of all lookups since the last reset, percent")
+CACHE_HIT_LATENCY = Histogram(
+    "token_cache_hit_latency_seconds",
+    "Time of one lookup of a query's passages",
+    buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
+)
+CACHE_ERRORS = Counter("token_cache_redis_errors", "Failed calls to the cache")
+COVERAGE = Gauge("forefill_coverage", "Served passages that have an entry, share", ["corpus", "spec"])
+QUEUE_DEPTH = Gauge("forefill_queue_depth", "Pending jobs", ["queue"])
+QUEUE_OLDEST_AGE = Gauge("forefill_queue_oldest_age_seconds", "Age of the oldest due pending job", ["queue"])
+FILL_LAG = Histogram(
+    "forefill_fill_lag_seconds",
+    "Time from a change being accepted to it being served",
+    buckets=(0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800, 7200),
+)
+JOBS = Counter("forefill_jobs", "Finished attempts of jobs", ["kind", "outcome"])
+FENCE_REJECTIONS = Counter("forefill_fence_rejections", "Writes refused because the work had a newer owner")
+EXACTNESS_CHECKS = Counter("forefill_exactness_checks", "Assembled prompts compared with the reference", ["outcome"])
+HASH_MISMATCHES = Counter("forefill_hash_mismatches", "Search hits whose text did not hash to their passage key")

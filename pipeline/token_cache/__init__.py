@@ -1,0 +1,51 @@
+"""The token cache: key grammar, codec, L1 in memory, the shared cache's two sides, and the read path's tiered face.
+
+Redis only caches. An entry is immutable and named by what it is the entry of, so losing it, or writing it twice, is
+harmless; reading one that is not what its name says is a counted miss.
+"""
+
+from pipeline.token_cache.circuit import Circuit
+from pipeline.token_cache.codec import MAX_IDS, Entry, decode_entry, encode_entry
+from pipeline.token_cache.keys import EPOCH_KEY, EntryName, entry_key, parse_entry_key
+from pipeline.token_cache.l1 import L1Cache
+from pipeline.token_cache.memory import MemoryStore, MemoryTokenReader, MemoryTokenWriter
+from pipeline.token_cache.redis_cache import RedisTokenReader, RedisTokenWriter
+from pipeline.token_cache.stats import LookupStats
+from pipeline.token_cache.stores import (
+    CacheServer,
+    Found,
+    MissReason,
+    PassageEntry,
+    TokenReader,
+    TokenWriter,
+)
+from pipeline.token_cache.tiered import ComputeEntries, Lookup, Source, TokenCache
+
+__all__ = [
+    "EPOCH_KEY",
+    "MAX_IDS",
+    "CacheServer",
+    "Circuit",
+    "ComputeEntries",
+    "Entry",
+    "EntryName",
+    "Found",
+    "L1Cache",
+    "Lookup",
+    "LookupStats",
+    "MemoryStore",
+    "MemoryTokenReader",
+    "MemoryTokenWriter",
+    "MissReason",
+    "PassageEntry",
+    "RedisTokenReader",
+    "RedisTokenWriter",
+    "Source",
+    "TokenCache",
+    "TokenReader",
+    "TokenWriter",
+    "decode_entry",
+    "encode_entry",
+    "entry_key",
+    "parse_entry_key",
+]

@@ -1,0 +1,313 @@
+"""Entries in Redis or Valkey: the workers' synchronous writer and the read path's asynchronous reader.
+
+What must stay true: a reader never waits longer than its time-out whatever the client was configured with (redis-py's
+defaults are 5 s and ten retries), and no reply ever reaches the wrong caller (a cancelled call drops its connection;
+the tag over the key would show it).
+"""
+
+import asyncio
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Self
+
+import redis
+import redis.asyncio
+from redis.backoff import NoBackoff
+from redis.client import NEVER_DECODE
+from redis.maint_notifications import MaintNotificationsConfig
+from redis.retry import Retry
+
+from pipeline.errors import CorruptEntry, Unavailable
+from pipeline.token_cache.batching import MAX_BATCH_BYTES, MAX_BATCH_ENTRIES, batches
+from pipeline.token_cache.codec import decode_entry, encode_entry
+from pipeline.token_cache.keys import ENTRY_PATTERN, EPOCH_KEY, EntryName, entry_key, parse_entry_key
+from pipeline.token_cache.stores import CacheServer, Found, MissReason, PassageEntry
+
+_SCAN_COUNT = 1000
+_ERROR_CHARS = 200
+
+
+class RedisTokenWriter:
+    """Implements `TokenWriter`. Build it after fork; safe to share between threads."""
+
+    def __init__(
+        self,
+        client: "redis.Redis",
+        *,
+        hmac_key: bytes | None = None,
+        ttl_s: int | None = None,
+        max_batch_bytes: int = MAX_BATCH_BYTES,
+    ) -> None:
+        self._client = client
+        self._hmac_key = hmac_key
+        self._ttl_s = ttl_s
+        self._max_batch_bytes = max_batch_bytes
+
+    @classmethod
+    def connect(
+        cls, url: str, *, hmac_key: bytes | None = None, ttl_s: int | None = None, timeout_s: float = 5.0
+    ) -> Self:
+        """Build a writer with a client of its own; connects on first use.
+
+        Args:
+            url: `redis://`, `rediss://` or `unix://`.
+            hmac_key: Secret of the deployment, None for plain checksums.
+            ttl_s: Life time of written entries; None under policy `none`.
+            timeout_s: Seconds for connecting and for each reply.
+        """
+        client = redis.Redis.from_url(
+            url,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            health_check_interval=15,
+            retry=Retry(NoBackoff(), 0),
+            maint_notifications_config=MaintNotificationsConfig(enabled=False),
+        )
+        return cls(client, hmac_key=hmac_key, ttl_s=ttl_s)
+
+    def write(self, fingerprint: str, pairs: Iterable[PassageEntry]) -> int:
+        """See `TokenWriter.write`: one MSET a batch under policy `none`, one pipeline of SET EX with a life time."""
+        count = 0
+        for batch in batches(_encoded(fingerprint, pairs, self._hmac_key), max_bytes=self._max_batch_bytes):
+            with _translated():
+                self._write_batch(batch)
+            count += len(batch)
+        return count
+
+    def read(self, fingerprint: str, passage_keys: Sequence[bytes]) -> list[Found]:
+        """See `TokenWriter.read`: MGETs of bounded size."""
+        found: list[Found] = []
+        for keys in _chunks([entry_key(fingerprint, key) for key in passage_keys]):
+            with _translated():
+                values = _raw(self._client, "MGET", *keys)
+            found += [_found(key, value, self._hmac_key) for key, value in zip(keys, values, strict=True)]
+        return found
+
+    def exists(self, fingerprint: str, passage_keys: Sequence[bytes]) -> list[bool]:
+        """See `TokenWriter.exists`."""
+        present: list[bool] = []
+        for keys in _chunks([entry_key(fingerprint, key) for key in passage_keys]):
+            with _translated(), self._client.pipeline(transaction=False) as pipeline:
+                for key in keys:
+                    pipeline.exists(key)
+                present += [bool(reply) for reply in pipeline.execute()]
+        return present
+
+    def scan(self, fingerprint: str | None = None) -> Iterator[EntryName]:
+        """See `TokenWriter.scan`."""
+        cursor = 0
+        while True:
+            with _translated():
+                cursor, keys = self._scan_page(cursor, fingerprint)
+            yield from (name for key in keys if (name := parse_entry_key(key)))
+            if cursor == 0:
+                return
+
+    def delete(self, fingerprint: str, passage_keys: Iterable[bytes]) -> int:
+        """See `TokenWriter.delete`."""
+        count = 0
+        for keys in _chunks([entry_key(fingerprint, key) for key in passage_keys]):
+            with _translated():
+                count += self._client.unlink(*keys)
+        return count
+
+    def clear(self, fingerprint: str | None = None) -> int:
+        """See `TokenWriter.clear`."""
+        count, cursor = 0, 0
+        while True:
+            with _translated():
+                cursor, keys = self._scan_page(cursor, fingerprint)
+                if entries := _entry_keys(keys):
+                    count += self._client.unlink(*entries)
+            if cursor == 0:
+                return count
+
+    def epoch(self) -> str | None:
+        """See `TokenWriter.epoch`."""
+        with _translated():
+            value = _raw(self._client, "GET", EPOCH_KEY)
+        return None if value is None else value.decode(errors="replace")
+
+    def set_epoch(self, epoch: str) -> None:
+        """See `TokenWriter.set_epoch`."""
+        with _translated():
+            self._client.set(EPOCH_KEY, epoch)
+
+    def server(self) -> CacheServer:
+        """See `TokenWriter.server`."""
+        with _translated():
+            info = self._client.info("everything")
+            keys = self._client.dbsize()
+        return CacheServer(
+            keys=keys,
+            used_bytes=int(info.get("used_memory", 0)),
+            max_bytes=int(info.get("maxmemory", 0)),
+            evicted_keys=int(info.get("evicted_keys", 0)),
+            eviction_policy=str(info.get("maxmemory_policy", "")),
+            append_only=bool(info.get("aof_enabled", 0)),
+        )
+
+    def ping(self) -> None:
+        """See `TokenWriter.ping`."""
+        with _translated():
+            self._client.ping()
+
+    def close(self) -> None:
+        """See `TokenWriter.close`."""
+        self._client.close()
+
+    def _write_batch(self, batch: list[tuple[str, bytes]]) -> None:
+        if self._ttl_s is None:
+            self._client.mset(dict(batch))
+            return
+        with self._client.pipeline(transaction=False) as pipeline:
+            for key, value in batch:
+                pipeline.set(key, value, ex=self._ttl_s)
+            pipeline.execute()
+
+    def _scan_page(self, cursor: int, fingerprint: str | None) -> tuple[int, list[bytes]]:
+        reply = _raw(self._client, "SCAN", cursor, *_scan_options(fingerprint))
+        return _page(reply)
+
+
+class RedisTokenReader:
+    """Implements `TokenReader` over a client of the caller's, or one of its own (`connect`). For one event loop."""
+
+    def __init__(
+        self,
+        client: "redis.asyncio.Redis",
+        *,
+        hmac_key: bytes | None = None,
+        timeout_s: float = 0.25,
+        max_batch_bytes: int = MAX_BATCH_BYTES,
+    ) -> None:
+        self._client = client
+        self._hmac_key = hmac_key
+        self._timeout_s = timeout_s
+        self._max_batch_bytes = max_batch_bytes
+        self._owns_client = False
+
+    @classmethod
+    def connect(
+        cls, url: str, *, hmac_key: bytes | None = None, timeout_s: float = 0.25, max_connections: int = 64
+    ) -> Self:
+        """Build a reader with a client of its own; connects on first use.
+
+        Args:
+            url: `redis://`, `rediss://` or `unix://`.
+            hmac_key: Secret of the deployment, None for plain checksums.
+            timeout_s: Seconds for one call from beginning to end, connecting and waiting for a connection included.
+            max_connections: More concurrent calls than that wait for a connection.
+        """
+        pool = redis.asyncio.BlockingConnectionPool.from_url(
+            url,
+            max_connections=max_connections,
+            timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            socket_keepalive=True,
+            retry=Retry(NoBackoff(), 0),
+            maint_notifications_config=MaintNotificationsConfig(enabled=False),
+        )
+        reader = cls(redis.asyncio.Redis.from_pool(pool), hmac_key=hmac_key, timeout_s=timeout_s)
+        reader._owns_client = True
+        return reader
+
+    async def read(self, fingerprint: str, passage_keys: Sequence[bytes]) -> list[Found]:
+        """See `TokenReader.read`: one MGET."""
+        if not passage_keys:
+            return []
+        keys = [entry_key(fingerprint, key) for key in passage_keys]
+        with _translated():
+            async with asyncio.timeout(self._timeout_s):
+                values = await _raw(self._client, "MGET", *keys)
+        return [_found(key, value, self._hmac_key) for key, value in zip(keys, values, strict=True)]
+
+    async def write_back(
+        self, fingerprint: str, pairs: Iterable[PassageEntry], *, ttl_s: int, replace: Collection[bytes] = ()
+    ) -> None:
+        """See `TokenReader.write_back`: SET NX EX, for corrupt values SET XX KEEPTTL before it."""
+        corrupt = {entry_key(fingerprint, key) for key in replace}
+        for batch in batches(_encoded(fingerprint, pairs, self._hmac_key), max_bytes=self._max_batch_bytes):
+            with _translated():
+                async with asyncio.timeout(self._timeout_s), self._client.pipeline(transaction=False) as pipeline:
+                    for key, value in batch:
+                        if key in corrupt:
+                            pipeline.set(key, value, xx=True, keepttl=True)
+                        pipeline.set(key, value, nx=True, ex=ttl_s)
+                    await pipeline.execute()
+
+    async def clear(self, fingerprint: str | None = None) -> int:
+        """See `TokenReader.clear`."""
+        count, cursor = 0, 0
+        while True:
+            with _translated():
+                reply = await _raw(self._client, "SCAN", cursor, *_scan_options(fingerprint))
+                cursor, keys = _page(reply)
+                if entries := _entry_keys(keys):
+                    count += await self._client.unlink(*entries)
+            if cursor == 0:
+                return count
+
+    async def ping(self) -> None:
+        """See `TokenReader.ping`."""
+        with _translated():
+            async with asyncio.timeout(self._timeout_s):
+                await _raw(self._client, "PING")
+
+    async def close(self) -> None:
+        """Close a client of its own; a caller's client stays open."""
+        if self._owns_client:
+            await self._client.aclose(close_connection_pool=True)
+
+
+def _raw(client: Any, *command: str | int) -> Any:
+    """Execute a command whose reply stays bytes, also on a caller's client with `decode_responses=True`.
+
+    Returns the reply, or an awaitable of it from an asynchronous client (redis-py types neither).
+    """
+    return client.execute_command(*command, **{NEVER_DECODE: True})
+
+
+def _encoded(fingerprint: str, pairs: Iterable[PassageEntry], hmac_key: bytes | None) -> Iterator[tuple[str, bytes]]:
+    for passage_key, entry in pairs:
+        key = entry_key(fingerprint, passage_key)
+        yield key, encode_entry(key, entry, hmac_key=hmac_key)
+
+
+def _found(key: str, value: bytes | None, hmac_key: bytes | None) -> Found:
+    if value is None:
+        return MissReason.ABSENT
+    try:
+        return decode_entry(key, value, hmac_key=hmac_key)
+    except CorruptEntry:
+        return MissReason.CORRUPT
+
+
+def _chunks(keys: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(keys), MAX_BATCH_ENTRIES):
+        yield keys[start : start + MAX_BATCH_ENTRIES]
+
+
+def _scan_options(fingerprint: str | None) -> tuple[str | int, ...]:
+    pattern = ENTRY_PATTERN if fingerprint is None else f"ff:{fingerprint}:*"
+    return ("MATCH", pattern, "COUNT", _SCAN_COUNT)
+
+
+def _page(reply: Any) -> tuple[int, list[bytes]]:
+    """Cursor and keys of a SCAN reply."""
+    cursor, keys = reply
+    return int(cursor), list(keys)
+
+
+def _entry_keys(keys: Iterable[bytes]) -> list[bytes]:
+    return [key for key in keys if parse_entry_key(key)]
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn whatever the client raises into `Unavailable`; a time-out of `asyncio.timeout` is an `OSError` too."""
+    try:
+        yield
+    except (redis.RedisError, OSError) as error:
+        reason = f"{type(error).__name__}: {error}"[:_ERROR_CHARS]
+        raise Unavailable(f"the token cache does not answer: {reason}", service="cache") from error

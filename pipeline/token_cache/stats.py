@@ -1,0 +1,99 @@
+"""Counts of one process' lookups since its start or the last reset, beside the metrics that never reset."""
+
+from dataclasses import dataclass, field
+
+from pipeline.telemetry import metrics
+from pipeline.token_cache.stores import MissReason
+
+_MISSES = {reason: metrics.CACHE_MISSES.labels(reason=reason.value) for reason in MissReason}
+
+
+@dataclass(frozen=True, slots=True)
+class LookupStats:
+    """A snapshot; passages are counted, not queries."""
+
+    hits: int
+    """Passages found, in memory or in Redis."""
+    misses: int
+    """Passages not found."""
+    misses_by_reason: dict[MissReason, int]
+    """The same, by reason."""
+    errors: int
+    """Failed calls to the cache."""
+    hit_rate: float
+    """Percent; 0 before the first lookup."""
+    avg_hit_latency_ms: float
+    """Mean time of lookups without a miss."""
+    avg_miss_latency_ms: float
+    """Mean time of lookups with one, computing what was missing included."""
+    l1_entries: int
+    """Entries held in this process."""
+    l1_bytes: int
+    """What they occupy."""
+
+
+@dataclass(slots=True)
+class _Latency:
+    count: int = 0
+    total_s: float = 0.0
+
+    def add(self, elapsed_s: float) -> None:
+        self.count += 1
+        self.total_s += elapsed_s
+
+    @property
+    def mean_ms(self) -> float:
+        return 1000 * self.total_s / self.count if self.count else 0.0
+
+
+@dataclass(slots=True)
+class LookupCounter:
+    """Mutable counts of one `TokenCache`; feeds the metrics, too. For one event loop."""
+
+    hits: int = 0
+    errors: int = 0
+    misses: dict[MissReason, int] = field(default_factory=lambda: dict.fromkeys(MissReason, 0))
+    _hit_latency: _Latency = field(default_factory=_Latency)
+    _miss_latency: _Latency = field(default_factory=_Latency)
+
+    def record_lookup(self, *, hits: int, misses: list[MissReason], elapsed_s: float) -> None:
+        """Count one finished lookup."""
+        self.hits += hits
+        if hits:
+            metrics.CACHE_HITS.inc(hits)
+        for reason in misses:
+            self.misses[reason] += 1
+            _MISSES[reason].inc()
+        if not misses:
+            self._hit_latency.add(elapsed_s)
+        metrics.CACHE_HIT_LATENCY.observe(elapsed_s)
+        metrics.CACHE_HIT_RATE.set(self.hit_rate)
+
+    def record_resolved(self, *, elapsed_s: float) -> None:
+        """Count the whole time of a lookup whose misses have been computed."""
+        self._miss_latency.add(elapsed_s)
+
+    def record_error(self) -> None:
+        """Count one failed call."""
+        self.errors += 1
+        metrics.CACHE_ERRORS.inc()
+
+    @property
+    def hit_rate(self) -> float:
+        """Percent of passages found."""
+        total = self.hits + sum(self.misses.values())
+        return 100 * self.hits / total if total else 0.0
+
+    def snapshot(self, *, l1_entries: int, l1_bytes: int) -> LookupStats:
+        """Return the counts as a value."""
+        return LookupStats(
+            hits=self.hits,
+            misses=sum(self.misses.values()),
+            misses_by_reason=dict(self.misses),
+            errors=self.errors,
+            hit_rate=self.hit_rate,
+            avg_hit_latency_ms=self._hit_latency.mean_ms,
+            avg_miss_latency_ms=self._miss_latency.mean_ms,
+            l1_entries=l1_entries,
+            l1_bytes=l1_bytes,
+        )

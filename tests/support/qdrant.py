@@ -1,0 +1,72 @@
+"""The embedded Qdrant owner as a real process on a data folder that outlives it."""
+
+from pathlib import Path
+
+import httpx
+
+from pipeline.retrieval.qdrant import QdrantSearcher, QdrantWriter, connect_searcher, connect_writer
+from tests.support.ports import LOOPBACK, free_port
+from tests.support.processes import Process, Processes
+
+API_KEY = "a key for tests"
+
+
+class QdrantOwner:
+    """Starts, kills and restarts owners of one folder; always the same address, so that clients need not change."""
+
+    def __init__(self, processes: Processes, data_dir: Path) -> None:
+        self.data_dir = data_dir
+        self.port = free_port()
+        self._processes = processes
+        self._process: Process | None = None
+
+    @property
+    def url(self) -> str:
+        """Base URL."""
+        return f"http://{LOOPBACK}:{self.port}"
+
+    @property
+    def process(self) -> Process:
+        """The latest process."""
+        assert self._process is not None, "start() comes first"
+        return self._process
+
+    def launch(self) -> Process:
+        """Start a process and do not wait for it."""
+        return self._processes.start_module(
+            "pipeline.retrieval.owner",
+            "--data-dir",
+            str(self.data_dir),
+            "--port",
+            str(self.port),
+            env={"FOREFILL_QDRANT_API_KEY": API_KEY},
+        )
+
+    def start(self) -> "QdrantOwner":
+        """Start a process and wait until it is ready."""
+        self._process = self.launch()
+        self._process.wait_until(self.is_ready, timeout_s=30.0)
+        return self
+
+    def is_ready(self) -> bool:
+        """Whether it answers its probe."""
+        try:
+            return httpx.get(f"{self.url}/readyz", timeout=2.0).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.process.kill()
+
+    def writer(self) -> QdrantWriter:
+        """A new writer; the caller closes it."""
+        return connect_writer(self.url, api_key=API_KEY)
+
+    def searcher(self) -> QdrantSearcher:
+        """A new searcher; the caller closes it."""
+        return connect_searcher(self.url, api_key=API_KEY)
+
+    def http(self) -> httpx.Client:
+        """A plain HTTP client with the key, for requests that no client would send."""
+        return httpx.Client(base_url=self.url, headers={"api-key": API_KEY}, timeout=10.0)

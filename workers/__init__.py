@@ -1,0 +1,1 @@
+"""Celery's side of Forefill: it wakes workers and isolates their processes; what happens is decided in SQL."""

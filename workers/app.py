@@ -1,0 +1,72 @@
+"""The Celery application: settings that were measured, with the fault each prevents.
+
+Celery on Redis loses messages (a popped message is gone until it is recorded), so messages are hints: the dispatcher
+sends them again, and a claim in SQL makes repeated ones harmless.
+"""
+
+from typing import Any
+
+from celery import Celery
+from kombu import Queue
+
+from pipeline.jobs.store import QUEUES
+from pipeline.settings import Settings, load_settings
+
+TASK_TIME_LIMIT_S = 60
+"""A job stops by itself after 20 s; this ends a hung tokenizer."""
+
+
+def celery_settings(settings: Settings) -> dict[str, Any]:
+    """Return Celery's configuration for these settings."""
+    return {
+        "broker_url": settings.broker_url,
+        "result_backend": None,  # state is SQL; results would only grow in the broker
+        "task_ignore_result": True,
+        "worker_deduplicate_successful_tasks": False,  # without a backend it drops redeliveries
+        "task_serializer": "json",
+        "accept_content": ["json"],  # never pickle: whoever reaches the broker could run code
+        "task_queues": [Queue(name) for name in QUEUES],
+        "task_default_queue": "interactive",
+        "task_create_missing_queues": False,  # a misspelled queue fails at start
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,  # a killed child's message comes back within seconds
+        "task_acks_on_failure_or_timeout": True,  # retry is decided in SQL
+        "task_time_limit": TASK_TIME_LIMIT_S,
+        "task_soft_time_limit": TASK_TIME_LIMIT_S - 10,
+        "worker_concurrency": settings.worker_concurrency,
+        "worker_prefetch_multiplier": 0,
+        "worker_disable_prefetch": True,  # with 0 above: no credit leaks on a timed-out acknowledgement
+        "worker_max_tasks_per_child": 2000,
+        "worker_max_memory_per_child": 1_500_000,  # KiB; above the tokenizers' and embedder's baseline
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_soft_shutdown_timeout": settings.soft_shutdown_s,
+        "worker_enable_soft_shutdown_on_idle": False,
+        "worker_send_task_events": True,  # one task is hundreds of passages: events cost nothing and Flower shows them
+        "worker_hijack_root_logger": False,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_connection_timeout": 3,
+        "task_publish_retry": False,  # the dispatcher publishes again by itself
+        "broker_transport_options": {
+            "visibility_timeout": settings.visibility_timeout_s,
+            "unacked_restore_interval": 5,
+            "unacked_restore_throttle": 1,
+            "socket_timeout": 5,  # without it a silent link hangs worker and publisher
+            "socket_connect_timeout": 3,
+            "health_check_interval": 5,
+            "socket_keepalive": True,
+            "client_name": "forefill",
+        },
+    }
+
+
+def create_app(settings: Settings) -> Celery:
+    """Build the application; nothing is connected yet."""
+    app = Celery("forefill", set_as_current=True)
+    app.conf.update(celery_settings(settings))
+    return app
+
+
+def load_app() -> Celery:
+    """Build the application of this process from its settings."""
+    return create_app(load_settings())

@@ -1,0 +1,85 @@
+"""The dispatcher as a process: `python -m workers.dispatcher`."""
+
+import signal
+import threading
+from collections.abc import Sequence
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+from redis import Redis
+from redis.exceptions import RedisError
+
+from pipeline.errors import Unavailable
+from pipeline.factory import open_database
+from pipeline.jobs.dispatcher import Dispatcher
+from pipeline.jobs.redis_nudge import NudgeListener
+from pipeline.jobs.store import Publishable
+from pipeline.services.corpus_removal import purge_dropped
+from pipeline.settings import Settings, load_settings
+from pipeline.telemetry.logs import configure_logging, get_logger
+from workers.app import create_app
+from workers.tasks import RUN_JOB
+
+_log = get_logger(__name__)
+
+
+class CeleryPublisher:
+    """Hands job numbers to Celery's broker."""
+
+    def __init__(self, app: Celery, broker_url: str) -> None:
+        self._app = app
+        self._broker = Redis.from_url(broker_url, socket_timeout=2.0, socket_connect_timeout=2.0)
+
+    def publish(self, jobs: Sequence[Publishable]) -> None:
+        """Send one message per job.
+
+        Raises:
+            Unavailable: The broker did not take them all.
+        """
+        try:
+            with self._app.producer_or_acquire() as producer:
+                for job in jobs:
+                    self._app.send_task(
+                        RUN_JOB, args=[job.pk], queue=job.queue, producer=producer, ignore_result=True, retry=False
+                    )
+        except (OperationalError, RedisError, OSError) as error:
+            raise Unavailable("the broker did not take the jobs", service="broker") from error
+
+    def has_lost_messages(self, queue: str) -> bool:
+        """Return whether the broker's list for a queue is empty.
+
+        Raises:
+            Unavailable: The broker did not answer.
+        """
+        try:
+            return int(self._broker.llen(queue)) == 0  # type: ignore[arg-type]  # redis-py types sync and async alike
+        except RedisError as error:
+            raise Unavailable("the broker did not answer", service="broker") from error
+
+
+def run(settings: Settings, stop: threading.Event) -> None:
+    """Dispatch until told to stop."""
+    database = open_database(settings, durable=False)
+    listener = NudgeListener(settings.broker_url)
+    publisher = CeleryPublisher(create_app(settings), settings.broker_url)
+    dispatcher = Dispatcher(
+        database, publisher, republish_s=settings.republish_s, sweep=lambda: purge_dropped(database)
+    )
+    _log.info("dispatcher.started")
+    dispatcher.run(interval_s=settings.dispatch_interval_s, stop=stop, wait=listener.wait)
+    listener.close()
+    database.close()
+
+
+def main() -> None:
+    """Run until SIGTERM or Ctrl-C."""
+    settings = load_settings()
+    configure_logging(settings.log_level)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stop.set())
+    run(settings, stop)
+
+
+if __name__ == "__main__":
+    main()

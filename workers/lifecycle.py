@@ -1,0 +1,80 @@
+"""What lives as long as a worker's processes. Everything is built after fork: pools and threads do not survive one."""
+
+import os
+import threading
+from typing import Any
+
+from pipeline.errors import Unavailable
+from pipeline.factory import ProcessContext, open_database, open_worker_context
+from pipeline.jobs.presence import announce_worker, retire_worker
+from pipeline.settings import Settings
+from pipeline.telemetry.logs import get_logger
+
+_log = get_logger(__name__)
+
+_ANNOUNCE_S = 5.0
+
+
+class ChildProcess:
+    """A prefork child: opens its resources once, then runs jobs."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._context: ProcessContext | None = None
+
+    def open(self, **_signal: Any) -> None:
+        """Build the resources of this process."""
+        self._context = open_worker_context(self._settings, worker=f"{os.uname().nodename}:{os.getpid()}")
+
+    def run(self, job_pk: int, *, delivery_id: str, redelivered: bool) -> None:
+        """Run one job; whatever it left, the dispatcher is told to look."""
+        if self._context is None:
+            self.open()
+        assert self._context is not None  # noqa: S101  # opened above
+        try:
+            self._context.job_runner.run(job_pk, delivery_id=delivery_id, redelivered=redelivered)
+        except Unavailable as error:
+            _log.warning("job.left", job_id=job_pk, service=error.service, error=str(error))
+        self._context.nudger.nudge()
+
+    def close(self, **_signal: Any) -> None:
+        """Release the resources of this process."""
+        if self._context is not None:
+            self._context.close()
+
+
+class MainProcess:
+    """The worker's main process: says every few seconds that it is alive and what it consumes."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def open(self, sender: Any = None, **_signal: Any) -> None:
+        """Begin to announce this worker."""
+        consumed = sorted(queue.name for queue in sender.task_consumer.queues)
+        self._thread = threading.Thread(
+            target=self._announce, args=(sender.hostname, consumed, sender.controller.concurrency), daemon=True
+        )
+        self._thread.start()
+
+    def close(self, **_signal: Any) -> None:
+        """Stop announcing it."""
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join(timeout=2.0)
+
+    def _announce(self, name: str, queues: list[str], concurrency: int) -> None:
+        database = open_database(self._settings, durable=False)
+        while True:
+            try:
+                announce_worker(database, name, queues=queues, concurrency=concurrency)
+                if self._over.wait(_ANNOUNCE_S):
+                    retire_worker(database, name)
+                    break
+            except Unavailable as error:
+                _log.warning("worker.not_announced", error=str(error))
+                if self._over.wait(_ANNOUNCE_S):
+                    break
+        database.close()

@@ -1,0 +1,26 @@
+"""What `celery -A workers.main` loads: the application with its task and its process hooks."""
+
+from celery.signals import setup_logging, worker_process_init, worker_process_shutdown, worker_ready, worker_shutdown
+
+from pipeline.settings import load_settings
+from pipeline.telemetry.logs import configure_logging
+from workers.app import create_app
+from workers.lifecycle import ChildProcess, MainProcess
+from workers.tasks import register
+
+_settings = load_settings()
+app = create_app(_settings)
+_child = ChildProcess(_settings)
+_main = MainProcess(_settings)
+register(app, _child)
+
+
+@setup_logging.connect
+def _log_as_json(**_signal: object) -> None:
+    configure_logging(_settings.log_level)
+
+
+worker_process_init.connect(_child.open, weak=False)
+worker_process_shutdown.connect(_child.close, weak=False)
+worker_ready.connect(_main.open, weak=False)
+worker_shutdown.connect(_main.close, weak=False)
