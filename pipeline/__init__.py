@@ -4,3 +4,19 @@ Packages import only packages to their left (`tests/test_architecture.py` enforc
 errors, settings, telemetry, database, framing, tokenizers, documents, token_cache, jobs, retrieval, context,
 generation, services, factory, cli.
 """
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipeline.services.answering import TokenCachedRAG
+
+__all__ = ["TokenCachedRAG"]
+
+
+def __getattr__(name: str) -> object:
+    """Import the public class when it is asked for: a worker or a command should not pay for the read path."""
+    if name == "TokenCachedRAG":
+        from pipeline.services.answering import TokenCachedRAG  # noqa: PLC0415  # see above
+
+        return TokenCachedRAG
+    raise AttributeError(f"module 'pipeline' has no attribute {name!r}")

@@ -4,7 +4,7 @@ The only place that knows every adapter. Nothing is built at import; every conte
 built after fork.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from pydantic import SecretStr
@@ -13,16 +13,17 @@ from pipeline.database import Database, create_database_engine
 from pipeline.documents.splitting import Splitter
 from pipeline.errors import ConfigurationError
 from pipeline.jobs.redis_nudge import Nudger
-from pipeline.retrieval.bm25 import Bm25Terms
-from pipeline.retrieval.embedding import HybridEmbedder, PassageEmbedder, QueryEmbedder
-from pipeline.retrieval.openai_embeddings import OpenAIPassageEmbedder, OpenAIQueryEmbedder
+from pipeline.retrieval.embedders import embedder_name, open_passage_embedder, open_query_embedder
 from pipeline.retrieval.qdrant import QdrantSearcher, QdrantWriter, connect_searcher, connect_writer
-from pipeline.retrieval.static_vectors import StaticVectors
+from pipeline.retrieval.vector_index import VectorSearcher
+from pipeline.services.configuration import ConfigurationSource, load_configuration, prepare_spec
 from pipeline.services.event_jobs import JobLimits, WorkerResources
 from pipeline.services.ingestion import CorpusDefaults, IngestionService
 from pipeline.services.job_runner import JobRunner
+from pipeline.services.retrieving import Retriever
 from pipeline.services.schema import pending_revision
 from pipeline.settings import Settings
+from pipeline.token_cache import L1Cache, TokenCache
 from pipeline.token_cache.redis_cache import RedisTokenReader, RedisTokenWriter
 from pipeline.tokenizers import check_golden, load_spec
 
@@ -34,6 +35,17 @@ class ProcessContext:
     job_runner: JobRunner
     nudger: Nudger
     close: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadContext:
+    """What the read path of one event loop holds for its life."""
+
+    retriever: Retriever
+    configuration: ConfigurationSource
+    cache: TokenCache
+    searcher: VectorSearcher
+    close: Callable[[], Awaitable[None]]
 
 
 def open_database(settings: Settings, *, durable: bool, pool_size: int = 5) -> Database:
@@ -122,49 +134,32 @@ def open_index_searcher(settings: Settings) -> QdrantSearcher:
     return connect_searcher(settings.qdrant_url, api_key=_secret(settings.qdrant_api_key))
 
 
-def open_passage_embedder(settings: Settings) -> PassageEmbedder:
-    """Build the embedder of passages that the settings name."""
-    match settings.embedder:
-        case "static-hybrid":
-            return HybridEmbedder(dense=StaticVectors.load(), sparse=Bm25Terms())
-        case "openai":
-            return OpenAIPassageEmbedder(
-                base_url=_embeddings_url(settings),
-                api_key=_secret(settings.embeddings_api_key),
-                model=settings.embeddings_model,
-                dimension=settings.embeddings_dimension,
-                sparse=Bm25Terms(),
-            )
+def open_read_context(settings: Settings, database: Database) -> ReadContext:
+    """Build what the read path needs; inside the event loop that will use it. Call `start` on its configuration."""
+    cache = TokenCache(
+        open_token_reader(settings), l1=L1Cache(settings.l1_max_bytes), write_back_ttl_s=settings.cache_ttl
+    )
+    configuration = ConfigurationSource(
+        lambda: load_configuration(database), snapshot_path=settings.snapshot_path, prepare=prepare_spec
+    )
+    searcher = open_index_searcher(settings)
+    embedder = open_query_embedder(settings)
+    retriever = Retriever(
+        searcher=searcher,
+        embedder=embedder,
+        cache=cache,
+        configuration=configuration,
+        max_query_bytes=settings.max_query_bytes,
+        caching_percent=settings.token_caching_percent if settings.enable_token_caching else 0,
+    )
 
+    async def close() -> None:
+        await configuration.close()
+        await cache.close()
+        await searcher.close()
+        await embedder.aclose()
 
-def open_query_embedder(settings: Settings) -> QueryEmbedder:
-    """Build the embedder of questions that the settings name."""
-    match settings.embedder:
-        case "static-hybrid":
-            return HybridEmbedder(dense=StaticVectors.load(), sparse=Bm25Terms())
-        case "openai":
-            return OpenAIQueryEmbedder(
-                base_url=_embeddings_url(settings),
-                api_key=_secret(settings.embeddings_api_key),
-                model=settings.embeddings_model,
-                dimension=settings.embeddings_dimension,
-                sparse=Bm25Terms(),
-            )
-
-
-def embedder_name(settings: Settings) -> str:
-    """Return the identity of the configured embedder."""
-    embedder = open_passage_embedder(settings)
-    try:
-        return embedder.name
-    finally:
-        embedder.close()
-
-
-def _embeddings_url(settings: Settings) -> str:
-    if settings.embeddings_url is None:
-        raise ConfigurationError("FOREFILL_EMBEDDER=openai needs FOREFILL_EMBEDDINGS_URL")
-    return str(settings.embeddings_url)
+    return ReadContext(retriever, configuration, cache, searcher, close)
 
 
 def _hmac_key(settings: Settings) -> bytes | None:

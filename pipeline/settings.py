@@ -130,7 +130,7 @@ def load_settings(data_dir: Path | None = None) -> Settings:
         data_dir = Path(named)
     files: tuple[Path, ...] = (Path(".env"),) if data_dir is None else (data_dir / ENVIRONMENT_FILE, Path(".env"))
     try:
-        return Settings(_env_file=files)
+        return Settings(_env_file=files)  # type: ignore[call-arg]  # pydantic-settings' own argument
     except ValidationError as error:
         first = error.errors()[0]
         name = "FOREFILL_" + ".".join(str(part) for part in first["loc"]).upper()

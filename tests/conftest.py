@@ -5,10 +5,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.support.postgres import PostgresServer
 from tests.support.processes import Processes
 from tests.support.valkey import ValkeyServer
+
+# A shared machine may be slow for a moment; what is slow for long is caught by the time-out of a test.
+settings.register_profile("forefill", deadline=None)
+settings.load_profile("forefill")
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Tests marked `anyio` are coroutines that run on asyncio."""
+    return "asyncio"
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ sends them again, and a claim in SQL makes repeated ones harmless.
 from typing import Any
 
 from celery import Celery
-from kombu import Queue
+from kombu.entity import Queue
 
 from pipeline.jobs.store import QUEUES
 from pipeline.settings import Settings, load_settings
@@ -25,7 +25,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "worker_deduplicate_successful_tasks": False,  # without a backend it drops redeliveries
         "task_serializer": "json",
         "accept_content": ["json"],  # never pickle: whoever reaches the broker could run code
-        "task_queues": [Queue(name) for name in QUEUES],
+        "task_queues": [Queue(name) for name in QUEUES],  # type: ignore[no-untyped-call]  # kombu publishes no types
         "task_default_queue": "interactive",
         "task_create_missing_queues": False,  # a misspelled queue fails at start
         "task_acks_late": True,

@@ -52,7 +52,7 @@ class CeleryPublisher:
             Unavailable: The broker did not answer.
         """
         try:
-            return int(self._broker.llen(queue)) == 0  # type: ignore[arg-type]  # redis-py types sync and async alike
+            return int(self._broker.llen(queue)) == 0
         except RedisError as error:
             raise Unavailable("the broker did not answer", service="broker") from error
 

@@ -15,7 +15,7 @@ _main = MainProcess(_settings)
 register(app, _child)
 
 
-@setup_logging.connect
+@setup_logging.connect  # type: ignore[untyped-decorator]  # Celery publishes no types
 def _log_as_json(**_signal: object) -> None:
     configure_logging(_settings.log_level)
 

@@ -85,8 +85,8 @@ def prompt_ids(spec: TokenSpec, context: AssembledContext, question: str) -> Tok
     """Return the ids of the whole prompt: the context's, then everything from the question's prefix on.
 
     Raises:
-        InvalidInput: The question cannot be encoded, or the context lacks its frame and the frame has control tokens, so
-            that no engine could read the prompt.
+        InvalidInput: The question cannot be encoded, or the context lacks its frame and the frame has control tokens,
+            so that no engine could read the prompt.
     """
     if not context.framed and spec.frame.has_controls:
         raise InvalidInput(

@@ -9,7 +9,7 @@ from random import Random
 
 import numpy as np
 
-from pipeline.context.assembly import assemble, prompt_ids, prompt_text
+from pipeline.context.assembly import AssembledContext, assemble, prompt_ids, prompt_text
 from pipeline.context.hostile import HostileTexts
 from pipeline.context.ordering import Order
 from pipeline.context.passages import ContextPassage
@@ -109,20 +109,30 @@ def _difference(spec: TokenSpec, example: Example, passages: Sequence[ContextPas
     if not context.framed:
         return ""
     texts = [example.passages[int.from_bytes(passage.passage_key, "big")] for passage in context.passages]
-    encoder, frame = spec.tokenizer, spec.frame
-    if not frame.has_controls:
-        alone = reference_ids(context_segments(frame, texts), encoder)
-        if not np.array_equal(context.token_ids, alone):
-            return f"the context differs {_place(context.token_ids, alone)}"
-        if not np.array_equal(encoder.encode(prompt_text(spec, context) or ""), alone):
-            return "the ids of the context's text are not the context's"
-    segments = prompt_segments(frame, texts, example.question)
-    whole = reference_ids(segments, encoder)
-    found = prompt_ids(spec, context, example.question)
-    if not np.array_equal(found, whole):
-        return f"the prompt differs {_place(found, whole)}"
+    return _context_difference(spec, context, texts) or _prompt_difference(spec, context, texts, example.question)
+
+
+def _context_difference(spec: TokenSpec, context: AssembledContext, texts: Sequence[str]) -> str:
+    """Compare a context without control tokens with the ids of its own text; others have no ids of their own."""
+    text = prompt_text(spec, context)
+    if text is None:
+        return ""
+    expected = reference_ids(context_segments(spec.frame, texts), spec.tokenizer)
+    if not np.array_equal(context.token_ids, expected):
+        return f"the context differs {_place(context.token_ids, expected)}"
+    if not np.array_equal(spec.tokenizer.encode(text), expected):
+        return "the context's text has other ids than the context"
+    return ""
+
+
+def _prompt_difference(spec: TokenSpec, context: AssembledContext, texts: Sequence[str], question: str) -> str:
+    segments = prompt_segments(spec.frame, texts, question)
+    expected = reference_ids(segments, spec.tokenizer)
+    found = prompt_ids(spec, context, question)
+    if not np.array_equal(found, expected):
+        return f"the prompt differs {_place(found, expected)}"
     controls = sum(isinstance(segment, Control) for segment in segments)
-    if np.count_nonzero(np.isin(found, list(encoder.special_ids))) != controls:
+    if np.count_nonzero(np.isin(found, list(spec.tokenizer.special_ids))) != controls:
         return "a control token came from text"
     return ""
 

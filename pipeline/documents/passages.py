@@ -4,10 +4,11 @@ A passage is named by its content alone. Its key holds neither spec nor document
 in two generations of one, leads to the same cache entry.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+from pipeline.documents.content import hash_fields
 
 MAX_PASSAGE_BYTES = 8 * 1024
 """UTF-8 bytes no passage may exceed."""
@@ -16,7 +17,6 @@ PASSAGE_KEY_BYTES = 16
 """Length of a passage key."""
 
 _KEY_DOMAIN = b"passage-v1"
-_LENGTH_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,14 +43,9 @@ def passage_key(text: str) -> bytes:
     """Name a passage by its content.
 
     Returns:
-        The first 16 bytes of SHA-256 over the fields `passage-v1` and the text in UTF-8, each after its length as 8
-        bytes, big endian.
+        The first 16 bytes of SHA-256 over the length-framed fields `passage-v1` and the text in UTF-8.
     """
-    digest = hashlib.sha256()
-    for field in (_KEY_DOMAIN, text.encode()):
-        digest.update(len(field).to_bytes(_LENGTH_BYTES, "big"))
-        digest.update(field)
-    return digest.digest()[:PASSAGE_KEY_BYTES]
+    return hash_fields(_KEY_DOMAIN, text.encode())[:PASSAGE_KEY_BYTES]
 
 
 def passages_of(text: str, *, spans: Iterable[tuple[int, int]]) -> list[Passage]:

@@ -50,7 +50,9 @@ class Nudger:
             self._wanted.clear()
             try:
                 with self._client.pipeline(transaction=False) as pipeline:
-                    pipeline.lpush(_KEY, 1).ltrim(_KEY, 0, 0).execute()
+                    pipeline.lpush(_KEY, 1)
+                    pipeline.ltrim(_KEY, 0, 0)
+                    pipeline.execute()
             except RedisError as error:
                 _log.info("nudge.not_sent", error=type(error).__name__)
             if self._closed:

@@ -6,7 +6,6 @@ the rest: they refuse empty strings, may return vectors out of order, of another
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -24,36 +23,25 @@ _SERVICE = "embedder"
 _CONNECT_TIMEOUT_S = 2.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EmbeddingEndpoint:
-    """Which service embeds, and with what."""
-
-    base_url: str
-    """Address under which it serves `embeddings`, for instance `http://127.0.0.1:8000/v1`."""
-
-    api_key: str | None = field(default=None, repr=False)
-    """Its key; None if it asks for none."""
-
-    model: str
-    """Name of the model it is asked for."""
-
-    dimension: int
-    """Length of that model's vectors."""
-
-
 class OpenAIPassageEmbedder:
     """Embeds passages through the service, in batches; retries twice by itself, as workers may wait."""
 
-    def __init__(self, endpoint: EmbeddingEndpoint, *, sparse: SparseEncoder, timeout_s: float = 60.0) -> None:
-        self.name = _name(endpoint, sparse=sparse)
-        self.dimension = endpoint.dimension
-        self._model = endpoint.model
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        api_key: str | None,
+        model: str,
+        dimension: int,
+        sparse: SparseEncoder,
+        timeout_s: float = 60.0,
+    ) -> None:
+        self.name = _name(model, dimension=dimension, sparse=sparse)
+        self.dimension = dimension
+        self._model = model
         self._sparse = sparse
         self._client = openai.OpenAI(
-            base_url=endpoint.base_url,
-            api_key=endpoint.api_key or "none",
-            timeout=_timeout(timeout_s),
-            max_retries=2,
+            base_url=base_url, api_key=api_key or "none", timeout=_timeout(timeout_s), max_retries=2
         )
 
     def __repr__(self) -> str:
@@ -81,16 +69,22 @@ class OpenAIPassageEmbedder:
 class OpenAIQueryEmbedder:
     """Embeds questions through the service, without retries: somebody is waiting."""
 
-    def __init__(self, endpoint: EmbeddingEndpoint, *, sparse: SparseEncoder, timeout_s: float = 5.0) -> None:
-        self.name = _name(endpoint, sparse=sparse)
-        self.dimension = endpoint.dimension
-        self._model = endpoint.model
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        api_key: str | None,
+        model: str,
+        dimension: int,
+        sparse: SparseEncoder,
+        timeout_s: float = 5.0,
+    ) -> None:
+        self.name = _name(model, dimension=dimension, sparse=sparse)
+        self.dimension = dimension
+        self._model = model
         self._sparse = sparse
         self._client = openai.AsyncOpenAI(
-            base_url=endpoint.base_url,
-            api_key=endpoint.api_key or "none",
-            timeout=_timeout(timeout_s),
-            max_retries=0,
+            base_url=base_url, api_key=api_key or "none", timeout=_timeout(timeout_s), max_retries=0
         )
 
     def __repr__(self) -> str:
@@ -164,8 +158,8 @@ class _Rows:
         return unit_vectors(self._vectors)
 
 
-def _name(endpoint: EmbeddingEndpoint, *, sparse: SparseEncoder) -> str:
-    return f"openai:{endpoint.model}-{endpoint.dimension}+{sparse.name}"
+def _name(model: str, *, dimension: int, sparse: SparseEncoder) -> str:
+    return f"openai:{model}-{dimension}+{sparse.name}"
 
 
 def _timeout(total_s: float) -> openai.Timeout:

@@ -1,7 +1,7 @@
 """What the read path knows of corpora and specs: a snapshot of SQL, refreshed in the background.
 
-No query waits for SQL. Every process takes one snapshot per request, keeps the last good one while SQL is away, and keeps
-a copy on disk for a start without it. Nothing of this is in Redis.
+No query waits for SQL. Every process takes one snapshot per request, keeps the last good one while SQL is away, and a
+copy on disk for a start without it. Nothing of this is in Redis.
 """
 
 import asyncio
@@ -16,8 +16,9 @@ import orjson
 
 from pipeline.database import Database
 from pipeline.documents.corpora import filled_specs, list_corpora
-from pipeline.errors import ForefillError, NotFound, Unavailable
+from pipeline.errors import ExactnessError, ForefillError, NotFound, Unavailable
 from pipeline.telemetry.logs import get_logger
+from pipeline.tokenizers import load_spec
 
 _log = get_logger(__name__)
 
@@ -73,18 +74,32 @@ def load_configuration(database: Database) -> Configuration:
     return Configuration(views)
 
 
+def prepare_spec(view: CorpusView) -> None:
+    """Load a corpus' spec, so that no query waits for it.
+
+    Raises:
+        ExactnessError: This process computes other ids than the corpus' entries were written with.
+    """
+    spec = load_spec(view.spec_id)
+    if spec.fingerprint != view.fingerprint:
+        raise ExactnessError(
+            f"spec {spec.spec_id} is recorded as {view.fingerprint}, but this process computes {spec.fingerprint}"
+        )
+
+
 class ConfigurationSource:
     """Keeps the current configuration of one process. For one event loop."""
 
     def __init__(
-        self, load: Callable[[], Configuration], *, snapshot_path: Path | None, prepare: Callable[[str], object]
+        self, load: Callable[[], Configuration], *, snapshot_path: Path | None, prepare: Callable[[CorpusView], object]
     ) -> None:
         """Remember what is needed.
 
         Args:
             load: Reads SQL; called in a thread.
             snapshot_path: Where the last good copy is kept, None for nowhere.
-            prepare: Loads a spec by id, in a thread, before the first query needs it.
+            prepare: Loads a corpus' spec, in a thread, before the first query needs it, and refuses one that computes
+                other ids than recorded.
         """
         self._load = load
         self._snapshot_path = snapshot_path
@@ -141,8 +156,8 @@ class ConfigurationSource:
         async with self._refreshing:
             try:
                 fresh = await asyncio.to_thread(self._load)
-                for spec_id in {view.spec_id for view in fresh.corpora.values()}:
-                    await asyncio.to_thread(self._prepare, spec_id)
+                for view in fresh.corpora.values():
+                    await asyncio.to_thread(self._prepare, view)
             except ForefillError as error:
                 _log.warning("configuration.not_refreshed", error=str(error))
                 return

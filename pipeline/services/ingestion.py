@@ -7,6 +7,7 @@ dispatcher finds pending jobs by itself, and a nudge after the commit only makes
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import orjson
 from sqlalchemy import Connection, delete, select, update
@@ -249,12 +250,12 @@ def _describe(accepted: Sequence[Acceptance]) -> tuple[AcceptedDocument, ...]:
     )
 
 
-def _ingest_answer(answer: dict[str, object]) -> IngestAnswer:
-    documents = tuple(AcceptedDocument(**document) for document in answer.pop("documents"))  # type: ignore[attr-defined]
-    return IngestAnswer(**answer, documents=documents)  # type: ignore[arg-type]
+def _ingest_answer(answer: dict[str, Any]) -> IngestAnswer:
+    documents = tuple(AcceptedDocument(**document) for document in answer.pop("documents"))
+    return IngestAnswer(**answer, documents=documents)
 
 
-def _repeated(connection: Connection, corpus: str, idempotency: Idempotency | None) -> dict[str, object] | None:
+def _repeated(connection: Connection, corpus: str, idempotency: Idempotency | None) -> dict[str, Any] | None:
     """Take the key for this transaction, or return the first answer to a repeated request.
 
     Two equal requests race here: the second waits for the first one's row and then finds its answer. Keys older than
@@ -272,7 +273,7 @@ def _repeated(connection: Connection, corpus: str, idempotency: Idempotency | No
     first = connection.execute(select(_KEYS.c.body_hash, _KEYS.c.answer).filter_by(**name)).one()
     if first.body_hash != row["body_hash"]:
         raise Conflict(f"Idempotency-Key {idempotency.key!r} was used for another request body")
-    answer: dict[str, object] = orjson.loads(first.answer)
+    answer: dict[str, Any] = orjson.loads(first.answer)
     return answer
 
 

@@ -11,7 +11,7 @@ A holder may die, be paused or be overtaken between any two of them. `steps` yie
 there (`tests/unit/services/test_fence_model.py` runs every interleaving).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -32,8 +32,8 @@ from pipeline.tokenizers import EncodedPassage, TokenSpec, encode_passage
 class EntryWriter(Protocol):
     """Where entries go."""
 
-    def write(self, fingerprint: str, entries: Sequence[tuple[bytes, Entry]]) -> None:
-        """Store entries by passage key; written ones may be written again."""
+    def write(self, fingerprint: str, pairs: Iterable[tuple[bytes, Entry]], /) -> int:
+        """Store entries by passage key and return how many; written ones may be written again."""
 
 
 class PublicationLedger(Protocol):

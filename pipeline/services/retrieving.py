@@ -51,6 +51,8 @@ class RetrieveRequest:
     where: Mapping[str, JsonValue] | None = None
     """Metadata that hits must have: key to value, or to a list of allowed values."""
     score_threshold: float | None = None
+    spec: str | None = None
+    """Token spec; None for the corpus' active one."""
 
 
 @dataclass(slots=True)
@@ -116,7 +118,7 @@ class Retriever:
         with TRACER.start_as_current_span("token_cached_rag.retrieve_tokens") as span:
             began = time.perf_counter()
             view = await self._configuration.corpus(request.corpus)
-            spec = load_spec(view.spec_id)
+            spec = load_spec(request.spec or view.spec_id)
             self._check_embedder(view)
             timings = Timings()
             hits, loaded = await self._find(view, spec, request, timings)
@@ -156,7 +158,7 @@ class Retriever:
     def _check_embedder(self, view: CorpusView) -> None:
         if view.embedder != self._embedder.name:
             raise Unavailable(
-                f"corpus {view.name!r} was embedded with {view.embedder}, this process embeds with {self._embedder.name}",
+                f"corpus {view.name!r} was embedded with {view.embedder}, this process with {self._embedder.name}",
                 service="embedder",
                 retry_after_s=60.0,
             )
@@ -194,36 +196,21 @@ class Retriever:
         self, view: CorpusView, spec: TokenSpec, hits: Sequence[Hit], timings: Timings
     ) -> dict[str, Loaded]:
         """Return entry and source by passage key; without those whose text no longer hashes to it."""
-        by_key = {bytes.fromhex(hit.passage_key): hit for hit in hits}
-        loaded: dict[str, Loaded] = {}
-        uses_cache = view.caching_enabled and self._cache.enabled and self._is_sampled()
-        if uses_cache:
-            with _timed(timings, "cache"):
-                lookup = await self._cache.lookup(spec.fingerprint, list(by_key))
-            for key, entry, source in zip(by_key, lookup.entries, lookup.sources, strict=True):
-                if entry is not None:
-                    loaded[key.hex()] = (entry, source)
-        missing = [key for key in by_key if key.hex() not in loaded]
-        if missing:
-            with _timed(timings, "tokenize"):
-                source: Source = "miss" if uses_cache else "off"
-                computed = await self._compute(view, spec, [by_key[key] for key in missing], write_back=uses_cache)
-            loaded |= {key.hex(): (entry, source) for key, entry in computed.items()}
-        return loaded
-
-    async def _compute(
-        self, view: CorpusView, spec: TokenSpec, hits: Sequence[Hit], *, write_back: bool
-    ) -> Mapping[bytes, Entry]:
         points = {bytes.fromhex(hit.passage_key): hit.point_id for hit in hits}
 
         async def compute(keys: Sequence[bytes]) -> Mapping[bytes, Entry]:
-            texts = await self._searcher.texts(view.collection, [points[key] for key in keys])
-            found = {key: texts[points[key]] for key in keys if points[key] in texts}
-            return await asyncio.to_thread(_encode_all, spec, found)
+            with _timed(timings, "tokenize"):
+                texts = await self._searcher.texts(view.collection, [points[key] for key in keys])
+                found = {key: texts[points[key]] for key in keys if points[key] in texts}
+                return await asyncio.to_thread(_encode_all, spec, found)
 
-        if not write_back:
-            return await compute(list(points))
-        return await self._cache.compute_missing(spec.fingerprint, list(points), compute)
+        if not (view.caching_enabled and self._is_sampled()):
+            return {key.hex(): (entry, "off") for key, entry in (await compute(list(points))).items()}
+        with _timed(timings, "cache"):
+            lookup = await self._cache.lookup(spec.fingerprint, list(points))
+        lookup = await self._cache.resolve(lookup, compute)
+        triples = zip(points, lookup.entries, lookup.sources, strict=True)
+        return {key.hex(): (entry, source) for key, entry, source in triples if entry is not None}
 
     def _is_sampled(self) -> bool:
         return self._caching_percent >= 100 or random.random() * 100 < self._caching_percent

@@ -1,6 +1,5 @@
 """Token specs in SQL: recording one when it is first used, and refusing one whose ids have changed."""
 
-import orjson
 from sqlalchemy import Connection, select
 
 from pipeline.database import insert_missing, now_ms
@@ -21,13 +20,13 @@ def ensure_spec(connection: Connection, spec: TokenSpec) -> None:
         return
     row = {
         "id": spec.spec_id,
-        "source": spec.source,
+        "source": spec.tokenizer.source,
         "encoding": spec.encoding,
         "frame": spec.frame.canonical_json().decode(),
-        "options": "{}",
+        "options": spec.tokenizer.identity.options,
         "fingerprint": spec.fingerprint,
-        "golden": orjson.dumps(spec.golden_data()).decode(),
-        "library": spec.library,
+        "golden": spec.golden.to_json(),
+        "library": spec.tokenizer.library,
         "created_at": connection.execute(select(now_ms())).scalar_one(),
     }
     insert_missing(connection, SpecRow.metadata.tables["specs"], [row], key=["id"], returning=["id"])

@@ -27,16 +27,16 @@ from pipeline.framing.segments import TokenIds
 MAX_IDS = 1 << 16
 """Most ids of one entry: a passage holds at most 8 KiB, this leaves room for tokenizers that expand text."""
 
-_HEADER = struct.Struct("<2sBBB3sI")
-_MAGIC = b"FF"
+_HEADER = struct.Struct("<4sB3sI")
 _VERSION = 1
-_UINT32_CODEC = 1
+_KIND = b"FF" + bytes([_VERSION, 1])  # magic, version, codec
 _RIGHT_SAFE = 1
 _AUTHENTICATED = 2
 _PADDING = b"\0\0\0"
 _CHECKSUM_BYTES = 16
 _HMAC_BYTES = 32
-_UINT32 = np.dtype("<u4")
+_UINT32 = np.dtype(np.uint32)
+_PACKED = np.dtype("<u4")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,7 +54,7 @@ class Entry:
 
     def __post_init__(self) -> None:
         ids = self.ids
-        if ids.dtype != np.uint32 or ids.ndim != 1 or not 0 < ids.size <= MAX_IDS:
+        if ids.dtype != _UINT32 or ids.ndim != 1 or not 0 < ids.size <= MAX_IDS:
             raise InvalidInput(f"an entry needs 1 to {MAX_IDS} uint32 ids, not shape {ids.shape} of {ids.dtype}")
         if ids.flags.writeable:
             ids = ids.copy()
@@ -84,8 +84,8 @@ def encode_entry(key: str, entry: Entry, *, hmac_key: bytes | None = None) -> by
         hmac_key: Secret of the deployment; None or empty: a plain checksum.
     """
     flags = (_RIGHT_SAFE if entry.right_safe else 0) | (_AUTHENTICATED if hmac_key else 0)
-    header = _HEADER.pack(_MAGIC, _VERSION, _UINT32_CODEC, flags, _PADDING, entry.ids.size)
-    body = header + entry.ids.astype(_UINT32, copy=False).tobytes()
+    header = _HEADER.pack(_KIND, flags, _PADDING, entry.ids.size)
+    body = header + entry.ids.astype(_PACKED, copy=False).tobytes()
     return body + _tag(key, body, hmac_key)
 
 
@@ -104,17 +104,18 @@ def decode_entry(key: str, value: bytes, *, hmac_key: bytes | None = None) -> En
     payload_bytes = len(value) - _HEADER.size - tag_bytes
     if payload_bytes <= 0:
         raise CorruptEntry(f"{key}: {len(value)} bytes are too few for an entry")
-    magic, version, codec, flags, padding, count = _HEADER.unpack_from(value)
-    if (magic, version, codec, padding) != (_MAGIC, _VERSION, _UINT32_CODEC, _PADDING):
+    kind, flags, padding, count = _HEADER.unpack_from(value)
+    if kind != _KIND or padding != _PADDING:
         raise CorruptEntry(f"{key}: not an entry of version {_VERSION}")
     if flags & ~_RIGHT_SAFE != (_AUTHENTICATED if hmac_key else 0):
         raise CorruptEntry(f"{key}: flags {flags:#04x} are not what this deployment writes")
-    if payload_bytes != count * _UINT32.itemsize or count > MAX_IDS:
+    if payload_bytes != count * _PACKED.itemsize or count > MAX_IDS:
         raise CorruptEntry(f"{key}: {payload_bytes} bytes cannot be {count} ids")
     if not hmac.compare_digest(_tag(key, value[:-tag_bytes], hmac_key), value[-tag_bytes:]):
         raise CorruptEntry(f"{key}: the tag does not belong to these bytes under this key")
-    ids = np.frombuffer(value, _UINT32, count, _HEADER.size).astype(np.uint32, copy=False)
-    return Entry(ids, right_safe=bool(flags & _RIGHT_SAFE))
+    packed = np.frombuffer(value, _PACKED, count, _HEADER.size)
+    ids = packed if packed.dtype.isnative else packed.astype(_UINT32)
+    return Entry(ids, bool(flags & _RIGHT_SAFE))
 
 
 def _tag(key: str, body: bytes, hmac_key: bytes | None) -> bytes:

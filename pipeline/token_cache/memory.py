@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from cachetools import TLRUCache
 
-from pipeline.errors import CorruptEntry, Unavailable
-from pipeline.token_cache.codec import decode_entry, encode_entry
+from pipeline.errors import Unavailable
+from pipeline.token_cache.codec import encode_entry
 from pipeline.token_cache.keys import EPOCH_KEY, EntryName, entry_key, parse_entry_key
-from pipeline.token_cache.stores import CacheServer, Found, MissReason, PassageEntry
+from pipeline.token_cache.stores import CacheServer, Found, PassageEntry, decode_found
 
 _NO_LIMIT = 1 << 62
 _NEVER = float("inf")
@@ -105,7 +105,7 @@ class MemoryTokenWriter:
 
     def read(self, fingerprint: str, passage_keys: Sequence[bytes]) -> list[Found]:
         """See `TokenWriter.read`."""
-        return [_found(self._store, entry_key(fingerprint, key), self._hmac_key) for key in passage_keys]
+        return [_read(self._store, entry_key(fingerprint, key), self._hmac_key) for key in passage_keys]
 
     def exists(self, fingerprint: str, passage_keys: Sequence[bytes]) -> list[bool]:
         """See `TokenWriter.exists`."""
@@ -163,7 +163,7 @@ class MemoryTokenReader:
 
     async def read(self, fingerprint: str, passage_keys: Sequence[bytes]) -> list[Found]:
         """See `TokenReader.read`."""
-        return [_found(self._store, entry_key(fingerprint, key), self._hmac_key) for key in passage_keys]
+        return [_read(self._store, entry_key(fingerprint, key), self._hmac_key) for key in passage_keys]
 
     async def write_back(
         self, fingerprint: str, pairs: Iterable[PassageEntry], *, ttl_s: int, replace: Collection[bytes] = ()
@@ -189,11 +189,5 @@ class MemoryTokenReader:
         """See `TokenReader.close`: the store stays."""
 
 
-def _found(store: MemoryStore, key: str, hmac_key: bytes | None) -> Found:
-    value = store.get(key)
-    if value is None:
-        return MissReason.ABSENT
-    try:
-        return decode_entry(key, value, hmac_key=hmac_key)
-    except CorruptEntry:
-        return MissReason.CORRUPT
+def _read(store: MemoryStore, key: str, hmac_key: bytes | None) -> Found:
+    return decode_found(key, store.get(key), hmac_key=hmac_key)

@@ -17,11 +17,11 @@ from redis.client import NEVER_DECODE
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
-from pipeline.errors import CorruptEntry, Unavailable
+from pipeline.errors import Unavailable
 from pipeline.token_cache.batching import MAX_BATCH_BYTES, MAX_BATCH_ENTRIES, batches
-from pipeline.token_cache.codec import decode_entry, encode_entry
+from pipeline.token_cache.codec import encode_entry
 from pipeline.token_cache.keys import ENTRY_PATTERN, EPOCH_KEY, EntryName, entry_key, parse_entry_key
-from pipeline.token_cache.stores import CacheServer, Found, MissReason, PassageEntry
+from pipeline.token_cache.stores import CacheServer, Found, PassageEntry, decode_found
 
 _SCAN_COUNT = 1000
 _ERROR_CHARS = 200
@@ -80,7 +80,9 @@ class RedisTokenWriter:
         for keys in _chunks([entry_key(fingerprint, key) for key in passage_keys]):
             with _translated():
                 values = _raw(self._client, "MGET", *keys)
-            found += [_found(key, value, self._hmac_key) for key, value in zip(keys, values, strict=True)]
+            found += [
+                decode_found(key, value, hmac_key=self._hmac_key) for key, value in zip(keys, values, strict=True)
+            ]
         return found
 
     def exists(self, fingerprint: str, passage_keys: Sequence[bytes]) -> list[bool]:
@@ -204,7 +206,6 @@ class RedisTokenReader:
             max_connections=max_connections,
             timeout=timeout_s,
             socket_connect_timeout=timeout_s,
-            socket_keepalive=True,
             retry=Retry(NoBackoff(), 0),
             maint_notifications_config=MaintNotificationsConfig(enabled=False),
         )
@@ -220,7 +221,7 @@ class RedisTokenReader:
         with _translated():
             async with asyncio.timeout(self._timeout_s):
                 values = await _raw(self._client, "MGET", *keys)
-        return [_found(key, value, self._hmac_key) for key, value in zip(keys, values, strict=True)]
+        return [decode_found(key, value, hmac_key=self._hmac_key) for key, value in zip(keys, values, strict=True)]
 
     async def write_back(
         self, fingerprint: str, pairs: Iterable[PassageEntry], *, ttl_s: int, replace: Collection[bytes] = ()
@@ -272,15 +273,6 @@ def _encoded(fingerprint: str, pairs: Iterable[PassageEntry], hmac_key: bytes | 
     for passage_key, entry in pairs:
         key = entry_key(fingerprint, passage_key)
         yield key, encode_entry(key, entry, hmac_key=hmac_key)
-
-
-def _found(key: str, value: bytes | None, hmac_key: bytes | None) -> Found:
-    if value is None:
-        return MissReason.ABSENT
-    try:
-        return decode_entry(key, value, hmac_key=hmac_key)
-    except CorruptEntry:
-        return MissReason.CORRUPT
 
 
 def _chunks(keys: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, TypeAlias
 
-from pipeline.token_cache.codec import Entry
+from pipeline.errors import CorruptEntry
+from pipeline.token_cache.codec import Entry, decode_entry
 from pipeline.token_cache.keys import EntryName
 
 
@@ -28,6 +29,16 @@ Found: TypeAlias = Entry | MissReason
 
 PassageEntry: TypeAlias = tuple[bytes, Entry]
 """A passage key (16 bytes) and its entry."""
+
+
+def decode_found(key: str, value: bytes | None, *, hmac_key: bytes | None) -> Found:
+    """Return what was read under a Redis key as an entry or the reason why it is none."""
+    if value is None:
+        return MissReason.ABSENT
+    try:
+        return decode_entry(key, value, hmac_key=hmac_key)
+    except CorruptEntry:
+        return MissReason.CORRUPT
 
 
 @dataclass(frozen=True, slots=True)

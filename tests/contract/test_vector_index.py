@@ -110,7 +110,7 @@ def near(query: Embedding, *, distance: float, seed: int) -> Embedding:
 
 
 def point(document_id: str, *, generation: int = 1, of: Embedding | None = None, **changes: Any) -> Point:
-    key = f"{abs(hash(document_id)):032x}"
+    key = document_id.encode().hex().rjust(32, "0")
     made = Point(
         point_id=point_id("corpus", document_id=document_id, passage_key="0" * 32, occurrence=0),
         document_id=document_id,

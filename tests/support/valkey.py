@@ -112,7 +112,7 @@ class ValkeyServer:
             self._process.send(signal.SIGCONT)
 
     def flush(self) -> None:
-        """Delete all keys of all databases and reset what tests may have configured."""
+        """Delete all keys of all databases."""
         with self.client() as client:
             client.flushall()
 

@@ -1,0 +1,65 @@
+"""Which embedder the settings name: one recipe for workers and one for the read path, with the same identity."""
+
+from pipeline.errors import ConfigurationError
+from pipeline.retrieval.bm25 import Bm25Terms
+from pipeline.retrieval.embedding import HybridEmbedder, PassageEmbedder, QueryEmbedder
+from pipeline.retrieval.openai_embeddings import OpenAIPassageEmbedder, OpenAIQueryEmbedder
+from pipeline.retrieval.static_vectors import StaticVectors
+from pipeline.settings import Settings
+
+
+def open_passage_embedder(settings: Settings) -> PassageEmbedder:
+    """Build the embedder of passages that the settings name.
+
+    Raises:
+        ConfigurationError: It needs a setting that is missing.
+    """
+    match settings.embedder:
+        case "static-hybrid":
+            return HybridEmbedder(dense=StaticVectors.load(), sparse=Bm25Terms())
+        case "openai":
+            return OpenAIPassageEmbedder(
+                base_url=_embeddings_url(settings),
+                api_key=_embeddings_key(settings),
+                model=settings.embeddings_model,
+                dimension=settings.embeddings_dimension,
+                sparse=Bm25Terms(),
+            )
+
+
+def open_query_embedder(settings: Settings) -> QueryEmbedder:
+    """Build the embedder of questions that the settings name.
+
+    Raises:
+        ConfigurationError: It needs a setting that is missing.
+    """
+    match settings.embedder:
+        case "static-hybrid":
+            return HybridEmbedder(dense=StaticVectors.load(), sparse=Bm25Terms())
+        case "openai":
+            return OpenAIQueryEmbedder(
+                base_url=_embeddings_url(settings),
+                api_key=_embeddings_key(settings),
+                model=settings.embeddings_model,
+                dimension=settings.embeddings_dimension,
+                sparse=Bm25Terms(),
+            )
+
+
+def embedder_name(settings: Settings) -> str:
+    """Return the identity of the configured embedder."""
+    embedder = open_passage_embedder(settings)
+    try:
+        return embedder.name
+    finally:
+        embedder.close()
+
+
+def _embeddings_url(settings: Settings) -> str:
+    if settings.embeddings_url is None:
+        raise ConfigurationError("FOREFILL_EMBEDDER=openai needs FOREFILL_EMBEDDINGS_URL")
+    return str(settings.embeddings_url)
+
+
+def _embeddings_key(settings: Settings) -> str | None:
+    return None if settings.embeddings_api_key is None else settings.embeddings_api_key.get_secret_value()

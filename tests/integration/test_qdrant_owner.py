@@ -1,0 +1,506 @@
+"""The embedded Qdrant owner as a process: what it keeps, what it refuses, and that nothing sent to it can break it."""
+
+import random
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import orjson
+import pytest
+
+from pipeline.errors import ConfigurationError, Unavailable
+from pipeline.retrieval.embedding import Embedding, SparseVector
+from pipeline.retrieval.points import point_id
+from pipeline.retrieval.qdrant import connect_searcher, connect_writer
+from pipeline.retrieval.vector_index import Point, Tombstone
+from tests.support.polling import eventually
+from tests.support.ports import LOOPBACK, free_port
+from tests.support.processes import Processes
+from tests.support.qdrant import API_KEY, QdrantOwner
+
+DIMENSION = 4
+POINTS = "/collections/c/points"
+UUID = "00000000-0000-0000-0000-000000000001"
+
+
+@pytest.fixture
+def owner(processes: Processes, tmp_path: Path) -> QdrantOwner:
+    return QdrantOwner(processes, tmp_path / "qdrant").start()
+
+
+@pytest.fixture
+def http(owner: QdrantOwner) -> Iterator[httpx.Client]:
+    """A client, and a collection `c` with one point."""
+    with owner.http() as client, closing(owner.writer()) as writer:
+        writer.ensure_collection("c", dimension=DIMENSION)
+        writer.upsert("c", [point(0)])
+        yield client
+
+
+def point(number: int, *, generation: int = 1) -> Point:
+    return Point(
+        point_id=point_id("corpus", document_id=f"d{number}", passage_key="0" * 32, occurrence=0),
+        document_id=f"d{number}",
+        ordinal=0,
+        generation=generation,
+        passage_key="0" * 32,
+        text=f"text {number}",
+        metadata={"number": number},
+        token_counts={},
+        embedding=Embedding(np.full(DIMENSION, number + 1.0, dtype=np.float32), SparseVector((number,), (1.0,))),
+    )
+
+
+def error_of(response: httpx.Response) -> str:
+    message: str = response.json()["status"]["error"]
+    return message
+
+
+def test_kill_in_the_middle_of_upserts_loses_nothing_acknowledged(owner: QdrantOwner) -> None:
+    with closing(owner.writer()) as writer:
+        writer.ensure_collection("c", dimension=DIMENSION)
+        acknowledged = 0
+        for round_ in range(4):
+            acknowledged = upsert_until_killed(owner, start=acknowledged, kill_after=7 * round_ + 1)
+            owner.start()
+            kept = {state.document_id for state in writer.scroll("c")}
+            assert {f"d{number}" for number in range(acknowledged)} <= kept
+
+
+def upsert_until_killed(owner: QdrantOwner, *, start: int, kill_after: int) -> int:
+    """Upsert batches of ten while another thread kills the owner; return the number of acknowledged points."""
+    batches = 0
+
+    def kill() -> None:
+        eventually(lambda: batches >= kill_after)
+        owner.kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with closing(owner.writer()) as writer:
+        while True:
+            first = start + 10 * batches
+            try:
+                writer.upsert("c", [point(number) for number in range(first, first + 10)])
+            except Unavailable:
+                killer.join()
+                return first
+            batches += 1
+
+
+def test_tombstones_and_payload_survive_a_kill(owner: QdrantOwner) -> None:
+    with closing(owner.writer()) as writer:
+        writer.ensure_collection("c", dimension=DIMENSION)
+        writer.upsert("c", [point(0), point(1)])
+        writer.bury("c", [Tombstone(point(0).point_id, "d0", 2)])
+        before = list(writer.scroll("c"))
+        owner.kill()
+        owner.start()
+        assert list(writer.scroll("c")) == before
+        writer.upsert("c", [point(0)])
+        assert writer.count("c") == 1
+
+
+def test_sigterm_ends_it_in_order_and_everything_is_there_again(owner: QdrantOwner) -> None:
+    with closing(owner.writer()) as writer:
+        writer.ensure_collection("c", dimension=DIMENSION)
+        writer.upsert("c", [point(number) for number in range(250)])
+        assert owner.process.terminate(timeout_s=5) == 0
+        assert "qdrant.stopped" in owner.process.log()
+        owner.start()
+        assert writer.count("c") == 250
+        writer.ensure_collection("c", dimension=DIMENSION)
+
+
+def test_a_second_owner_of_a_folder_is_refused_with_one_sentence(owner: QdrantOwner) -> None:
+    second = owner.launch()
+    assert second.wait() == 1
+    assert second.log() == f"error: {owner.data_dir} is owned by another process already (pid {owner.process.pid})\n"
+    assert owner.is_ready()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key", "sentence"),
+    [
+        (["--host", "0.0.0.0"], API_KEY, "listens on loopback only"),
+        (["--host", "example.org"], API_KEY, "listens on loopback only"),
+        ([], "", "needs an API key"),
+        (["--socket", "/nowhere/socket"], API_KEY, "Cannot listen on /nowhere/socket"),
+    ],
+)
+def test_a_wrong_start_is_refused_with_one_sentence(
+    processes: Processes, tmp_path: Path, arguments: list[str], key: str, sentence: str
+) -> None:
+    started = processes.start_module(
+        "pipeline.retrieval.owner",
+        "--data-dir",
+        str(tmp_path / "q"),
+        *arguments,
+        env={"FOREFILL_QDRANT_API_KEY": key},
+    )
+    assert started.wait() == 1
+    assert sentence in started.log()
+    assert started.log().count("\n") == 1
+
+
+def test_a_taken_port_is_refused_with_one_sentence(owner: QdrantOwner) -> None:
+    other = owner.data_dir.with_name("other")
+    owner.data_dir, kept = other, owner.data_dir
+    second = owner.launch()
+    owner.data_dir = kept
+    assert second.wait() == 1
+    assert f"Cannot listen on 127.0.0.1:{owner.port}" in second.log()
+
+
+def test_a_shard_that_cannot_be_loaded_is_named(owner: QdrantOwner, http: httpx.Client) -> None:
+    assert owner.process.terminate() == 0
+    (shard,) = owner.data_dir.glob("collections/*/shard")
+    for file in shard.rglob("*.json"):
+        file.write_text("{")
+    second = owner.launch()
+    assert second.wait() == 1
+    last = second.log().splitlines()[-1]
+    assert "Collection 'c' cannot be loaded" in last
+    assert str(shard.parent) in last
+
+
+def test_leftovers_of_a_crash_while_creating_and_dropping_are_removed(owner: QdrantOwner, http: httpx.Client) -> None:
+    owner.kill()
+    collections = owner.data_dir / "collections"
+    for leftover in (".new-1", ".dropped-2"):
+        (collections / leftover / "shard").mkdir(parents=True)
+    owner.start()
+    assert len(list(collections.iterdir())) == 1
+    assert http.get("/collections").json()["result"] == {"collections": [{"name": "c"}]}
+
+
+def test_a_dropped_collection_leaves_nothing_on_disk(owner: QdrantOwner, http: httpx.Client) -> None:
+    assert http.delete("/collections/c").json()["result"] is True
+    assert list((owner.data_dir / "collections").iterdir()) == []
+    assert http.delete("/collections/c").json()["result"] is False
+
+
+@pytest.mark.parametrize("headers", [{}, {"api-key": "wrong"}, {"api-key": API_KEY + "x"}, {"api-key": "ü"}])
+def test_without_the_key_nothing_but_the_probes_is_answered(owner: QdrantOwner, headers: dict[str, str]) -> None:
+    encoded = {name: value.encode() for name, value in headers.items()}
+    with httpx.Client(base_url=owner.url, headers=encoded) as client:
+        for method, path in (("GET", "/"), ("GET", "/collections"), ("PUT", POINTS), ("GET", "/nonsense")):
+            assert client.request(method, path).status_code == 401
+        for probe in ("/healthz", "/livez", "/readyz"):
+            assert client.get(probe).status_code == 200
+
+
+def test_clients_say_that_the_key_is_wrong(owner: QdrantOwner) -> None:
+    with closing(connect_writer(owner.url, api_key="wrong")) as writer, pytest.raises(ConfigurationError, match="key"):
+        writer.ping()
+
+
+def test_it_says_which_version_of_the_api_it_speaks(owner: QdrantOwner, http: httpx.Client) -> None:
+    assert http.get("/").json()["version"].startswith("1.20.")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "/telemetry", None),
+        ("POST", "/collections/aliases", {"actions": []}),
+        ("POST", "/collections/c/snapshots", None),
+        ("PUT", "/collections/c/points/vectors", {"points": []}),
+        ("PATCH", "/collections/c", {}),
+        ("PUT", "/collections/d", {"vectors": {"size": 4, "distance": "Euclid"}}),
+        ("PUT", "/collections/d", {"vectors": {"size": 4, "distance": "Cosine", "on_disk": True}}),
+        ("PUT", "/collections/d", {"vectors": {"size": 4, "distance": "Cosine"}, "shard_number": 2}),
+        ("PUT", "/collections/d", {}),
+        ("PUT", "/collections/d%20e", {"vectors": {"size": 4, "distance": "Cosine"}}),
+        ("PUT", "/collections/c/index", {"field_name": "text", "field_schema": "text"}),
+        ("PUT", f"{POINTS}?force=true", {"points": []}),
+        ("PUT", POINTS, {"batch": {"ids": [1], "vectors": [[1.0] * 4]}}),
+        ("PUT", POINTS, {"points": [{"id": 1, "vector": {}}], "shard_key": "a"}),
+        ("POST", f"{POINTS}/scroll", {"order_by": "generation"}),
+        ("POST", f"{POINTS}/query", {"query": {"recommend": {"positive": [1]}}}),
+        ("POST", f"{POINTS}/query", {"query": [1.0] * 4, "using": "dense", "lookup_from": {"collection": "x"}}),
+        ("POST", f"{POINTS}/query", {"query": [1.0] * 4, "using": "dense", "params": {"hnsw_ef": 5}}),
+        (
+            "POST",
+            f"{POINTS}/query",
+            {"prefetch": [{"query": [1.0] * 4, "using": "dense"}], "query": {"fusion": "dbsf"}},
+        ),
+        ("POST", f"{POINTS}/count", {"filter": {"must": [{"key": "text", "match": {"text": "x"}}]}}),
+    ],
+)
+def test_what_is_not_served_is_refused_in_words(http: httpx.Client, method: str, path: str, body: object) -> None:
+    response = http.request(method, path, json=body)
+    assert response.status_code == 400
+    assert error_of(response)
+
+
+def bad_vectors() -> list[dict[str, Any]]:
+    return [
+        {"dense": [1.0, 2.0, 3.0]},
+        {"dense": [0.0, 0.0, 0.0, 0.0]},
+        {"dense": [1e-30, 0.0, 0.0, 0.0]},
+        {"dense": [1e30, 1e30, 1e30, 1e30]},
+        {"dense": [1e39, 0.0, 0.0, 1.0]},
+        {"dense": [[1.0, 2.0, 3.0, 4.0]]},
+        {"dense": {"indices": [1], "values": [1.0]}},
+        {"other": [1.0, 2.0, 3.0, 4.0]},
+        {"sparse": [1.0, 2.0, 3.0, 4.0]},
+        {"sparse": {"indices": [1, 2], "values": [1.0]}},
+        {"sparse": {"indices": [1], "values": [1.0, 2.0]}},
+        {"sparse": {"indices": [1, 1], "values": [1.0, 2.0]}},
+        {"sparse": {"indices": [-1], "values": [1.0]}},
+        {"sparse": {"indices": [2**32], "values": [1.0]}},
+        {"sparse": {"indices": [1], "values": [1e300]}},
+        {"dense": {"text": "x", "model": "y"}},
+    ]
+
+
+@pytest.mark.parametrize("vector", bad_vectors())
+def test_a_bad_vector_is_refused_and_none_of_its_batch_is_kept(http: httpx.Client, vector: dict[str, Any]) -> None:
+    good = {"id": 1, "vector": {"dense": [1.0, 2.0, 3.0, 4.0]}, "payload": {}}
+    response = http.put(POINTS, json={"points": [good, {"id": 2, "vector": vector}]})
+    assert response.status_code == 400
+    assert http.post(f"{POINTS}/count", json={}).json()["result"]["count"] == 1
+
+
+@pytest.mark.parametrize("vector", bad_vectors())
+def test_a_bad_query_is_refused(http: httpx.Client, vector: dict[str, Any]) -> None:
+    ((using, query),) = vector.items()
+    for body in (
+        {"query": query, "using": using},
+        {"prefetch": [{"query": query, "using": using}], "query": {"rrf": {"k": 2}}},
+    ):
+        assert http.post(f"{POINTS}/query", json=body).status_code == 400
+
+
+@pytest.mark.parametrize("bad_id", [-1, 2**64, "x", "", 1.5, None, [1], True])
+def test_a_bad_point_id_is_refused(http: httpx.Client, bad_id: object) -> None:
+    assert http.put(POINTS, json={"points": [{"id": bad_id, "vector": {}}]}).status_code == 400
+    assert http.post(POINTS, json={"ids": [bad_id]}).status_code == 400
+
+
+def test_one_id_twice_is_refused_however_it_is_written(http: httpx.Client) -> None:
+    twice = [{"id": UUID, "vector": {}}, {"id": UUID.replace("-", ""), "vector": {}}]
+    assert "twice" in error_of(http.put(POINTS, json={"points": twice}))
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (POINTS, {"points": [{"id": number, "vector": {}} for number in range(101)]}),
+        (
+            f"{POINTS}/batch",
+            {"operations": [{"delete": {"points": [number]}} for number in range(101)]},
+        ),
+        (f"{POINTS}/delete", {"points": list(range(1001))}),
+        (f"{POINTS}/scroll", {"limit": 10_001}),
+        (f"{POINTS}/query", {"query": [1.0] * 4, "using": "dense", "limit": 10**12}),
+        (f"{POINTS}/query", {"query": [1.0] * 4, "using": "dense", "offset": -1}),
+        (f"{POINTS}/query/batch", {"searches": [{"query": [1.0] * 4, "using": "dense"}] * 101}),
+        (f"{POINTS}/count", {"filter": {"must": [{"has_id": list(range(1001))}]}}),
+    ],
+)
+def test_what_would_stall_the_process_is_refused(http: httpx.Client, path: str, body: object) -> None:
+    method = "PUT" if path == POINTS else "POST"
+    assert http.request(method, path, json=body).status_code == 400
+
+
+def test_a_batch_with_one_bad_operation_changes_nothing(http: httpx.Client) -> None:
+    everything: dict[str, Any] = {"filter": {}}
+    operations = [
+        {"set_payload": {"payload": {"touched": True}, **everything}},
+        {"upsert": {"points": [{"id": 7, "vector": {"dense": [0.0] * 4}}]}},
+    ]
+    assert http.post(f"{POINTS}/batch", json={"operations": operations}).status_code == 400
+    touched = {"must": [{"key": "touched", "match": {"value": True}}]}
+    assert http.post(f"{POINTS}/count", json={"filter": touched}).json()["result"]["count"] == 0
+
+
+def test_setting_payload_of_a_missing_point_changes_nothing(http: httpx.Client) -> None:
+    stored = point(0).point_id
+    body = {"payload": {"touched": True}, "points": [stored, UUID]}
+    response = http.post(f"{POINTS}/payload", json=body)
+    assert response.status_code == 404
+    assert UUID in error_of(response)
+    (kept,) = http.post(POINTS, json={"ids": [stored], "with_payload": ["touched"]}).json()["result"]
+    assert kept["payload"] == {}
+
+
+def test_payload_is_merged_or_replaced(http: httpx.Client) -> None:
+    stored = point(0).point_id
+    assert http.post(f"{POINTS}/payload", json={"payload": {"a": 1}, "points": [stored]}).status_code == 200
+    (kept,) = http.post(POINTS, json={"ids": [stored]}).json()["result"]
+    assert (kept["payload"]["a"], kept["payload"]["document_id"]) == (1, "d0")
+    assert http.put(f"{POINTS}/payload", json={"payload": {"b": 2}, "points": [stored]}).status_code == 200
+    (kept,) = http.post(POINTS, json={"ids": [stored], "with_vector": True}).json()["result"]
+    assert kept["payload"] == {"b": 2}
+    assert kept["vector"]["sparse"] == {"indices": [0], "values": [1.0]}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"{",
+        b"\xff\xfe",
+        b'{"points": NaN}',
+        b'{"points": [{"id": 1, "vector": {"dense": [NaN, 1, 1, 1]}}]}',
+        b'{"points": [{"id": 1, "vector": {"dense": [1e999, 1, 1, 1]}}]}',
+        b'{"points": [{"id": 1, "vector": {}, "payload": {"a": "\\ud800"}}]}',
+        b"[" * 100_000,
+        b'{"a":' * 5_000 + b"1" + b"}" * 5_000,
+        b'{"points":[{"id":1,"vector":{},"payload":{"a":' + b"[" * 900 + b"]" * 900 + b"}}]}",
+        b'{"points": [], "update_filter": ' + b'{"must": [' * 300 + b"{}" + b"]}" * 300 + b"}",
+    ],
+)
+def test_a_malformed_body_is_a_mistake_of_the_caller(owner: QdrantOwner, http: httpx.Client, content: bytes) -> None:
+    assert http.put(POINTS, content=content).status_code in {200, 400}
+    assert_intact(owner, http)
+
+
+def test_a_body_over_the_limit_is_refused_and_the_next_is_served(http: httpx.Client) -> None:
+    big = b" " * (33 * 1024 * 1024)
+    assert http.put(POINTS, content=big).status_code == 413
+    assert http.put(POINTS, content=iter([big[: 20 * 1024 * 1024]] * 2)).status_code == 413
+    assert http.get("/collections").status_code == 200
+
+
+def test_mutated_bodies_never_fail_the_engine_nor_destroy_the_shard(owner: QdrantOwner, http: httpx.Client) -> None:
+    chance = random.Random(20_261_123)
+    statuses: set[int] = set()
+    for _ in range(1_500):
+        method, path, body = chance.choice(bodies())
+        mutated = mutate(orjson.loads(orjson.dumps(body)), chance)
+        response = http.request(method, path, content=orjson.dumps(mutated))
+        assert response.status_code in {200, 400, 404, 409}, (path, mutated, response.text)
+        statuses.add(response.status_code)
+    assert {200, 400} <= statuses
+    http.put(POINTS, json={"points": [{"id": 1, "vector": {"dense": [1.0, 2.0, 3.0, 4.0]}}]})
+    before = http.post(f"{POINTS}/count", json={}).json()["result"]
+    owner.kill()
+    owner.start()
+    assert http.post(f"{POINTS}/count", json={}).json()["result"] == before
+
+
+def bodies() -> list[tuple[str, str, dict[str, Any]]]:
+    """Valid requests to start from."""
+    dense, sparse = [0.1, 0.2, 0.3, 0.4], {"indices": [1, 2, 3], "values": [1.0, 0.5, 0.25]}
+    fence = {"must": [{"key": "generation", "range": {"lt": 3}}], "must_not": [{"has_id": [5, UUID]}]}
+    upsert = {
+        "points": [
+            {"id": UUID, "vector": {"dense": dense, "sparse": sparse}, "payload": {"generation": 2, "tags": ["a"]}},
+            {"id": 5, "vector": {}, "payload": {"generation": 2, "buried": True}},
+        ],
+        "update_filter": fence,
+    }
+    change = {"payload": {"generation": 4}, "filter": fence}
+    query = {
+        "prefetch": [
+            {"query": dense, "using": "dense", "limit": 5, "filter": {"must": [{"key": "a", "match": {"any": [1]}}]}},
+            {"query": sparse, "using": "sparse", "limit": 5},
+        ],
+        "query": {"rrf": {"k": 2}},
+        "limit": 3,
+        "offset": 1,
+        "with_payload": {"include": ["generation"]},
+        "with_vector": ["dense"],
+        "score_threshold": 0.1,
+    }
+    return [
+        ("PUT", POINTS, upsert),
+        ("POST", f"{POINTS}/batch", {"operations": [{"upsert": upsert}, {"set_payload": change}]}),
+        ("POST", f"{POINTS}/payload", change),
+        ("POST", f"{POINTS}/query", query),
+        ("POST", f"{POINTS}/query/batch", {"searches": [query, query]}),
+        ("POST", f"{POINTS}/scroll", {"limit": 2, "offset": UUID, "filter": fence, "with_vector": True}),
+        ("POST", f"{POINTS}/delete", {"points": [5]}),
+        ("PUT", "/collections/c/index", {"field_name": "tags", "field_schema": "keyword"}),
+        ("PUT", "/collections/e", {"vectors": {"v": {"size": 3, "distance": "Cosine"}}}),
+    ]
+
+
+def mutate(value: Any, chance: random.Random) -> Any:
+    """Break one random place of a JSON value."""
+    if isinstance(value, dict) and value and chance.random() < 0.85:
+        key = chance.choice(list(value))
+        if chance.random() < 0.08:
+            value[chance.choice(["", "x", "filter", "points", "vector"])] = value.pop(key)
+        else:
+            value[key] = mutate(value[key], chance)
+        return value
+    if isinstance(value, list) and value and chance.random() < 0.85:
+        place = chance.randrange(len(value))
+        match chance.randrange(4):
+            case 0:
+                value.insert(place, value[place])
+            case 1:
+                del value[place]
+            case _:
+                value[place] = mutate(value[place], chance)
+        return value
+    return chance.choice(
+        [None, True, 0, -1, 1.5, 2**31, 2**63, 2**64 - 1, 1e308, -1e-308, "", "x", "a.b[", "\x00", UUID, [], {}, [[]]]
+    )
+
+
+def assert_intact(owner: QdrantOwner, http: httpx.Client) -> None:
+    """The first point is still found, also after the log was replayed."""
+    search = {"query": [1.0] * DIMENSION, "using": "dense"}
+    before = [hit["id"] for hit in http.post(f"{POINTS}/query", json=search).json()["result"]["points"]]
+    assert before == [point(0).point_id]
+    owner.kill()
+    owner.start()
+    assert [hit["id"] for hit in http.post(f"{POINTS}/query", json=search).json()["result"]["points"]] == before
+
+
+async def search_over(url: str, path: Path) -> list[str]:
+    searcher = connect_searcher(f"unix://{path}", api_key=API_KEY)
+    hits = await searcher.search("c", point(0).embedding, limit=1)
+    await searcher.close()
+    return [hit.document_id for hit in hits]
+
+
+def test_both_clients_speak_over_a_unix_socket(processes: Processes, tmp_path: Path) -> None:
+    path = tmp_path / "qdrant.sock"
+    for _ in range(2):  # the second start finds the first one's socket file
+        started = processes.start_module(
+            "pipeline.retrieval.owner",
+            "--data-dir",
+            str(tmp_path / "q"),
+            "--socket",
+            str(path),
+            env={"FOREFILL_QDRANT_API_KEY": API_KEY},
+        )
+        started.wait_for_output("qdrant.ready")
+        assert path.stat().st_mode & 0o777 == 0o600
+        with closing(connect_writer(f"unix://{path}", api_key=API_KEY)) as writer:
+            writer.ensure_collection("c", dimension=DIMENSION)
+            writer.upsert("c", [point(0)])
+            assert writer.count("c") == 1
+        started.kill()
+
+
+def test_an_owner_that_is_down_is_unavailable_until_it_is_back(owner: QdrantOwner) -> None:
+    with closing(owner.writer()) as writer:
+        writer.ensure_collection("c", dimension=DIMENSION)
+        owner.kill()
+        with pytest.raises(Unavailable) as refused:
+            writer.count("c")
+        assert refused.value.service == "qdrant"
+        owner.start()
+        assert writer.count("c") == 0
+
+
+def test_an_owner_that_hangs_is_unavailable_after_the_timeout() -> None:
+    port = free_port()
+    with socket.create_server((LOOPBACK, port)):
+        writer = connect_writer(f"http://{LOOPBACK}:{port}", api_key=None, timeout_s=0.5)
+        with closing(writer), pytest.raises(Unavailable):
+            writer.ping()

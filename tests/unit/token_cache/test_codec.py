@@ -1,0 +1,118 @@
+"""An entry survives its bytes, and no other bytes are an entry."""
+
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.errors import CorruptEntry, InvalidInput
+from pipeline.token_cache import MAX_IDS, Entry, decode_entry, encode_entry, entry_key
+from tests.support.entries import FINGERPRINT, OTHER_FINGERPRINT, entry_of, passage_key_of
+
+KEY = entry_key(FINGERPRINT, passage_key_of("a"))
+SECRETS = st.sampled_from([None, b"secret", b"another secret"])
+IDS = st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=600)
+SAMPLE = encode_entry(KEY, entry_of(1, 2, 3))
+
+
+@given(ids=IDS, right_safe=st.booleans(), secret=SECRETS)
+def test_an_entry_survives_its_bytes(ids: list[int], right_safe: bool, secret: bytes | None) -> None:  # noqa: FBT001  # drawn by Hypothesis
+    entry = entry_of(*ids, right_safe=right_safe)
+    decoded = decode_entry(KEY, encode_entry(KEY, entry, hmac_key=secret), hmac_key=secret)
+    assert decoded == entry
+    assert decoded.ids.tolist() == ids
+    assert decoded.ids.dtype == np.uint32
+    assert decoded.token_count == len(ids)
+
+
+@given(value=st.binary(max_size=300), secret=SECRETS)
+def test_random_bytes_are_corrupt_and_nothing_worse(value: bytes, secret: bytes | None) -> None:
+    with pytest.raises(CorruptEntry):
+        decode_entry(KEY, value, hmac_key=secret)
+
+
+@given(data=st.data(), ids=IDS, secret=SECRETS)
+def test_any_damage_to_an_entry_is_noticed(data: st.DataObject, ids: list[int], secret: bytes | None) -> None:
+    value = encode_entry(KEY, entry_of(*ids), hmac_key=secret)
+    start = data.draw(st.integers(0, len(value)))
+    end = data.draw(st.integers(start, min(len(value), start + 20)))
+    damaged = value[:start] + data.draw(st.binary(max_size=20)) + value[end:]
+    if damaged == value:
+        return
+    with pytest.raises(CorruptEntry):
+        decode_entry(KEY, damaged, hmac_key=secret)
+
+
+@given(header=st.binary(min_size=12, max_size=12), tail=st.binary(max_size=64))
+def test_a_header_that_claims_much_allocates_nothing(header: bytes, tail: bytes) -> None:
+    claims = SAMPLE[:8] + struct.pack("<I", 2**32 - 1)
+    for value in (header + tail, claims + tail):
+        with pytest.raises(CorruptEntry):
+            decode_entry(KEY, value)
+
+
+@pytest.mark.parametrize(
+    ("position", "byte"),
+    [(0, b"X"), (2, b"\2"), (3, b"\2"), (4, b"\x80"), (7, b"\1")],
+    ids=["magic", "version", "codec", "flags", "padding"],
+)
+def test_a_field_of_another_version_is_corrupt(position: int, byte: bytes) -> None:
+    with pytest.raises(CorruptEntry):
+        decode_entry(KEY, SAMPLE[:position] + byte + SAMPLE[position + 1 :])
+
+
+@pytest.mark.parametrize("secret", [None, b"secret"])
+def test_a_value_moved_to_another_key_is_corrupt(secret: bytes | None) -> None:
+    value = encode_entry(KEY, entry_of(1, 2, 3), hmac_key=secret)
+    for key in (entry_key(FINGERPRINT, passage_key_of("b")), entry_key(OTHER_FINGERPRINT, passage_key_of("a"))):
+        with pytest.raises(CorruptEntry):
+            decode_entry(key, value, hmac_key=secret)
+
+
+@pytest.mark.parametrize(("written", "read"), [(None, b"s"), (b"s", None), (b"s", b"t"), (b"", b"s")])
+def test_entries_of_a_deployment_with_another_secret_are_corrupt(written: bytes | None, read: bytes | None) -> None:
+    with pytest.raises(CorruptEntry):
+        decode_entry(KEY, encode_entry(KEY, entry_of(7), hmac_key=written), hmac_key=read)
+
+
+def test_the_layout_is_what_the_module_says() -> None:
+    value = encode_entry(KEY, entry_of(1, 0x01020304, right_safe=True))
+    assert value[:20].hex() == "46460101" + "01" + "000000" + "02000000" + "01000000" + "04030201"
+    assert len(value) == 12 + 2 * 4 + 16
+    assert len(encode_entry(KEY, entry_of(1), hmac_key=b"s")) == 12 + 4 + 32
+
+
+def test_decoded_ids_are_a_read_only_view_of_the_value() -> None:
+    decoded = decode_entry(KEY, SAMPLE)
+    assert decoded.ids.base is not None
+    with pytest.raises(ValueError, match="read-only"):
+        decoded.ids[0] = 9
+
+
+def test_an_entry_does_not_follow_the_array_it_was_made_of() -> None:
+    ids = np.array([1, 2], dtype=np.uint32)
+    entry = Entry(ids, right_safe=True)
+    ids[0] = 9
+    assert entry.ids.tolist() == [1, 2]
+    assert not entry.ids.flags.writeable
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        np.zeros(0, dtype=np.uint32),
+        np.zeros(MAX_IDS + 1, dtype=np.uint32),
+        np.zeros((2, 2), dtype=np.uint32),
+        np.zeros(3, dtype=np.int64),
+    ],
+)
+def test_what_cannot_be_an_entry_is_refused(ids: np.ndarray) -> None:  # type: ignore[type-arg]  # wrong dtypes are the point
+    with pytest.raises(InvalidInput, match="an entry needs"):
+        Entry(ids, right_safe=True)
+
+
+def test_the_largest_entry_survives_its_bytes() -> None:
+    entry = Entry(np.arange(MAX_IDS, dtype=np.uint32), right_safe=False)
+    assert decode_entry(KEY, encode_entry(KEY, entry)) == entry
