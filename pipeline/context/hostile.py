@@ -89,14 +89,8 @@ class HostileTexts:
 
     def _frame_text(self) -> str:
         frame = self._frame
-        return self._rng.choice(
-            (
-                frame.header_text(self._rng.randint(1, 12)),
-                frame.separator,
-                frame.question_prefix,
-                frame.header_text(2)[:-1],
-            )
-        )
+        number = self._rng.randint(1, 12)
+        return self._rng.choice((frame.header_text(number), frame.separator, frame.question_prefix, frame.header[:8]))
 
     def _repetition(self) -> str:
         unit = self._rng.choice(_fragments()["repeated"])

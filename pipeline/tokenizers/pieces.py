@@ -7,13 +7,11 @@ the seam, or the ids depend on which neighbour follows, the edge is unsafe and t
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from pipeline.errors import InvalidInput
 from pipeline.framing import TokenIds, question_segments, reference_ids
-from pipeline.tokenizers.spec import TokenSpec, common_ids, header_ids, without_guard
+from pipeline.tokenizers.spec import TokenSpec, common_ids, header_ids, same_ids, without_guard
 
-_WINDOW_CHARACTERS = 64
+_WINDOW_CHARACTERS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +81,7 @@ def _ids_in_place(spec: TokenSpec, body: str) -> TokenIds | None:
     header = spec.header_ids[0]
     guard = spec.next_header
     framed = without_guard(spec.tokenizer.encode(spec.frame.header_text(1) + body + guard.text), neighbour=guard)
-    if framed is None or not np.array_equal(framed[: len(header)], header):
+    if framed is None or not same_ids(framed[: len(header)], header):
         return None
     return framed[len(header) :]
 

@@ -6,8 +6,6 @@ Building a spec measures the frame's own seams with the real tokenizer and refus
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from pipeline.errors import ExactnessError
 from pipeline.framing import Frame, Text, TokenIds, reference_ids, right_neighbours
 from pipeline.tokenizers.fingerprints import spec_fingerprint
@@ -119,10 +117,15 @@ def common_ids(tokenizer: Tokenizer, text: str, *, neighbours: Sequence[Neighbou
     return _agreed([ids_before(tokenizer, text, neighbour=neighbour) for neighbour in neighbours])
 
 
+def same_ids(left: TokenIds, right: TokenIds) -> bool:
+    """Tell whether two short arrays hold the same ids, several times faster than `numpy.array_equal`."""
+    return left.tobytes() == right.tobytes()
+
+
 def without_guard(ids: TokenIds, *, neighbour: Neighbour) -> TokenIds | None:
     """Return ids without the guard's at their end, or None if they do not end in those."""
     edge = len(ids) - len(neighbour.ids)
-    if edge < 0 or not np.array_equal(ids[edge:], neighbour.ids):
+    if edge < 0 or not same_ids(ids[edge:], neighbour.ids):
         return None
     return ids[:edge]
 
@@ -153,7 +156,7 @@ def _prefix_ids(tokenizer: Tokenizer, *, frame: Frame, neighbours: tuple[Neighbo
 
 def _agreed(found: Sequence[TokenIds | None]) -> TokenIds | None:
     first = found[0]
-    if first is None or not all(ids is not None and np.array_equal(ids, first) for ids in found[1:]):
+    if first is None or not all(ids is not None and same_ids(ids, first) for ids in found[1:]):
         return None
     return first
 

@@ -86,7 +86,9 @@ class Collection:
             raise InvalidInput(f"The embedded engine does not serve payload indexes of type {kind}")
         existing = self.indexes().get(key)
         if existing is None:
-            return self.apply([edge.UpdateOperation.create_field_index(key, INDEX_KINDS[kind])])
+            with engine_errors():
+                operation = edge.UpdateOperation.create_field_index(key, INDEX_KINDS[kind])
+            return self.apply([operation])
         if existing != kind.value:
             raise Conflict(f"Payload key {key!r} is indexed as {existing}")
         return self.operations

@@ -52,8 +52,6 @@ def run_owner(options: OwnerOptions) -> None:
     """
     if not options.api_key:
         raise ConfigurationError("The embedded Qdrant engine needs an API key: set FOREFILL_QDRANT_API_KEY")
-    # uvicorn finishes what is being served and then raises the signal again: this makes that an orderly exit.
-    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
     with Shelf.opened(options.data_dir) as shelf, _listener(options) as listener:
         app = build_app(
             shelf,
@@ -62,11 +60,12 @@ def run_owner(options: OwnerOptions) -> None:
             lifespan=_flushing(shelf, interval_s=options.flush_interval_s),
         )
         _log.info("qdrant.ready", address=str(listener.getsockname()), collections=len(shelf.names()))
+        # uvicorn finishes what is being served and then raises the signal again: this makes that an orderly exit.
+        signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
         config = uvicorn.Config(
             app, log_config=None, access_log=False, timeout_keep_alive=75, timeout_graceful_shutdown=3, lifespan="on"
         )
         uvicorn.Server(config).run(sockets=[listener])
-    _log.info("qdrant.stopped")
 
 
 def _flushing(shelf: Shelf, *, interval_s: float) -> Lifespan[Starlette]:
@@ -82,6 +81,7 @@ def _flushing(shelf: Shelf, *, interval_s: float) -> Lifespan[Starlette]:
             with suppress(asyncio.CancelledError):
                 await task
             shelf.close()
+            _log.info("qdrant.stopped")
 
     return lifespan
 

@@ -4,7 +4,7 @@ A batch is not atomic in the engine: a bad point leaves those before it applied.
 operations first, all of them valid, and is applied only then.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import qdrant_edge as edge
@@ -16,6 +16,8 @@ from pipeline.retrieval.owner.schema import CollectionSchema, point_key, point_k
 
 MAX_POINTS = 100
 """Points of one upsert and operations of one batch: a call stalls the process for about 13 ms."""
+MAX_NESTING = 64
+"""Lists and objects inside one another in a payload; the engine's log cannot be read from 128 on."""
 MAX_IDS = 1_000
 """Point ids of one delete, read or payload change."""
 
@@ -61,15 +63,17 @@ def change_payload(request: models.SetPayload, *, overwrite: bool = False) -> ed
     With ids the caller must have made sure that all exist: the engine stops at the first that does not.
     """
     _refuse_shard_key(request)
+    if request.key is not None:
+        raise InvalidInput("The embedded engine changes payload at the top level only")
     if (request.points is None) == (request.filter is None):
         raise InvalidInput("A payload change needs either points or a filter")
     if request.points is not None:
         by_ids = edge.UpdateOperation.overwrite_payload if overwrite else edge.UpdateOperation.set_payload
-        return by_ids(_ids(request.points), request.payload, request.key)
+        return by_ids(_ids(request.points), checked_payload(request.payload))
     by_filter = (
         edge.UpdateOperation.overwrite_payload_by_filter if overwrite else edge.UpdateOperation.set_payload_by_filter
     )
-    return by_filter(_some_filter(request.filter), request.payload, request.key)
+    return by_filter(_some_filter(request.filter), checked_payload(request.payload))
 
 
 def batch(request: models.UpdateOperations, schema: CollectionSchema) -> list[edge.UpdateOperation]:
@@ -84,6 +88,24 @@ def batch(request: models.UpdateOperations, schema: CollectionSchema) -> list[ed
     if sum(len(each.points) for each in upserts if isinstance(each, models.PointsList)) > MAX_POINTS:
         raise InvalidInput(f"At most {MAX_POINTS} points in one batch")
     return [_operation(operation, schema) for operation in request.operations]
+
+
+def checked_payload(payload: dict[str, Any]) -> dict[str, Any]:
+    """Return a payload that the engine can read back.
+
+    Raises:
+        InvalidInput: It is nested too deeply. The engine would log it, and never load the shard again.
+    """
+    level: list[Any] = [payload]
+    for _ in range(MAX_NESTING):
+        level = [inner for value in level for inner in _inner(value) if isinstance(inner, dict | list)]
+        if not level:
+            return payload
+    raise InvalidInput(f"Payload may be nested {MAX_NESTING} deep")
+
+
+def _inner(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
 
 
 def _operation(operation: models.UpdateOperation, schema: CollectionSchema) -> edge.UpdateOperation:
@@ -104,7 +126,7 @@ def _operation(operation: models.UpdateOperation, schema: CollectionSchema) -> e
 
 
 def _point(point: models.PointStruct, schema: CollectionSchema) -> edge.Point:
-    return edge.Point(point_key(point.id), schema.point_vectors(point.vector), point.payload or {})
+    return edge.Point(point_key(point.id), schema.point_vectors(point.vector), checked_payload(point.payload or {}))
 
 
 def _ids(point_ids: Sequence[Any]) -> list[Any]:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import CorruptEntry, InvalidInput
-from pipeline.token_cache import MAX_IDS, Entry, decode_entry, encode_entry, entry_key
+from pipeline.token_cache import MAX_IDS, Entry, codec, decode_entry, encode_entry, entry_key
 from tests.support.entries import FINGERPRINT, OTHER_FINGERPRINT, entry_of, passage_key_of
 
 KEY = entry_key(FINGERPRINT, passage_key_of("a"))
@@ -58,9 +58,10 @@ def test_a_header_that_claims_much_allocates_nothing(header: bytes, tail: bytes)
     [(0, b"X"), (2, b"\2"), (3, b"\2"), (4, b"\x80"), (7, b"\1")],
     ids=["magic", "version", "codec", "flags", "padding"],
 )
-def test_a_field_of_another_version_is_corrupt(position: int, byte: bytes) -> None:
+def test_an_entry_of_another_version_is_corrupt_even_with_a_good_tag(position: int, byte: bytes) -> None:
+    body = SAMPLE[:position] + byte + SAMPLE[position + 1 : -16]
     with pytest.raises(CorruptEntry):
-        decode_entry(KEY, SAMPLE[:position] + byte + SAMPLE[position + 1 :])
+        decode_entry(KEY, body + codec._tag(KEY, body, None))
 
 
 @pytest.mark.parametrize("secret", [None, b"secret"])
@@ -108,7 +109,7 @@ def test_an_entry_does_not_follow_the_array_it_was_made_of() -> None:
         np.zeros(3, dtype=np.int64),
     ],
 )
-def test_what_cannot_be_an_entry_is_refused(ids: np.ndarray) -> None:  # type: ignore[type-arg]  # wrong dtypes are the point
+def test_what_cannot_be_an_entry_is_refused(ids: np.ndarray) -> None:
     with pytest.raises(InvalidInput, match="an entry needs"):
         Entry(ids, right_safe=True)
 

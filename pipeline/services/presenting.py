@@ -1,0 +1,235 @@
+"""From values to the JSON objects that callers see: the same for HTTP answers and for the command line's `--json`.
+
+Pure functions. Times become RFC 3339 text in UTC. Token ids stay one numpy array, which `to_json` writes without
+making a Python number of each.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeAlias
+
+import orjson
+
+from pipeline.context.assembly import AssembledContext, prompt_text, rendered_segments
+from pipeline.documents.corpora import Corpus
+from pipeline.framing import segments_as_data
+from pipeline.jobs.runs import ItemError, RunReport
+from pipeline.jobs.store import QueueStatus
+from pipeline.services.ingestion import DeleteAnswer, IngestAnswer
+from pipeline.services.inspection import Coverage, DocumentReport
+from pipeline.services.retrieving import Retrieved
+from pipeline.token_cache import CacheServer, LookupStats
+from pipeline.tokenizers import TokenSpec
+
+JsonObject: TypeAlias = dict[str, Any]
+"""An object that `to_json` can write: JSON values, tuples and numpy arrays."""
+
+_MIB = 1024 * 1024
+
+
+def to_json(value: object) -> bytes:
+    """Write a value as compact JSON in UTF-8."""
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def time_text(milliseconds: int | None) -> str | None:
+    """Return a time as `2026-01-31T08:15:30.125Z`; None stays None.
+
+    Args:
+        milliseconds: Since 1970-01-01 UTC.
+    """
+    if milliseconds is None:
+        return None
+    moment = datetime.fromtimestamp(milliseconds // 1000, tz=UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{milliseconds % 1000:03d}Z"
+
+
+def page_object(name: str, items: Sequence[JsonObject], *, limit: int, key: str) -> JsonObject:
+    """Return one page of a list: `{name: [...], "next": …}`.
+
+    Args:
+        name: Of the list.
+        items: Of this page.
+        limit: Items asked for; a full page has a next one.
+        key: Field of the last item that the next page's `after` must say.
+    """
+    return {name: list(items), "next": items[-1][key] if items and len(items) >= limit else None}
+
+
+def corpus_object(corpus: Corpus, *, spec_id: str | None) -> JsonObject:
+    """Return a corpus.
+
+    Args:
+        corpus: The corpus.
+        spec_id: Its active spec.
+    """
+    return {
+        "name": corpus.name,
+        "spec": spec_id,
+        "splitter": corpus.splitter,
+        "embedder": corpus.embedder,
+        "schedule": corpus.schedule,
+        "timezone": corpus.timezone,
+    }
+
+
+def ingest_object(answer: IngestAnswer) -> JsonObject:
+    """Return what became of a PUT of documents."""
+    return {
+        "run_id": answer.run_id,
+        "accepted": answer.accepted,
+        "unchanged": answer.unchanged,
+        "documents": [
+            {"id": document.id, "generation": document.generation, "status": document.status}
+            for document in answer.documents
+        ],
+    }
+
+
+def delete_object(answer: DeleteAnswer) -> JsonObject:
+    """Return what became of a deletion."""
+    return {"run_id": answer.run_id, "accepted": answer.accepted, "unknown": answer.unknown}
+
+
+def document_object(report: DocumentReport) -> JsonObject:
+    """Return one document with its passages."""
+    return {
+        "id": report.id,
+        "generation": report.generation,
+        "served_generation": report.served_generation,
+        "state": report.state,
+        "passages": [
+            {"ordinal": passage.ordinal, "token_count": passage.token_count, "cached": passage.cached}
+            for passage in report.passages
+        ],
+        "last_error": report.last_error,
+    }
+
+
+def run_object(report: RunReport) -> JsonObject:
+    """Return one run."""
+    return {
+        "id": report.id,
+        "kind": report.kind,
+        "corpus": report.corpus,
+        "spec": report.spec,
+        "state": report.state,
+        "totals": dict(report.totals),
+        "tokens": report.tokens,
+        "created_at": time_text(report.created_at),
+        "started_at": time_text(report.started_at),
+        "finished_at": time_text(report.finished_at),
+        "eta_s": report.eta_s,
+        "sealed": report.sealed,
+        "error": report.error,
+    }
+
+
+def run_error_object(error: ItemError) -> JsonObject:
+    """Return one document that died in a run."""
+    return {
+        "document_id": error.document_id,
+        "generation": error.generation,
+        "stage": error.stage,
+        "error": error.error,
+        "attempts": error.attempts,
+        "at": time_text(error.at),
+    }
+
+
+def retrieved_object(answer: Retrieved, *, include_text: bool = False) -> JsonObject:
+    """Return the answer to one question.
+
+    Args:
+        answer: What was found.
+        include_text: Whether to add `prompt_text`, or `prompt_segments` where a frame has control tokens.
+    """
+    context = answer.context
+    timings = answer.timings_ms
+    presented: JsonObject = {
+        "token_ids": context.token_ids,
+        "passages": [
+            {
+                "document_id": passage.document_id,
+                "ordinal": passage.ordinal,
+                "generation": passage.generation,
+                "score": float(passage.score),
+                "token_count": passage.token_count,
+                "source": passage.source,
+            }
+            for passage in context.passages
+        ],
+        "metadata": {
+            "cache_hit": answer.cache_hit,
+            "doc_count": len(context.passages),
+            "token_count": len(context.token_ids),
+            "latency_ms": answer.latency_ms,
+            "timings_ms": {
+                "embed": timings.embed,
+                "search": timings.search,
+                "cache": timings.cache,
+                "tokenize": timings.tokenize,
+                "assemble": timings.assemble,
+            },
+            "truncated": context.truncated,
+            "spec": answer.spec.spec_id,
+        },
+    }
+    return presented | _text_of(answer.spec, context) if include_text else presented
+
+
+def _text_of(spec: TokenSpec, context: AssembledContext) -> JsonObject:
+    text = prompt_text(spec, context)
+    if text is not None:
+        return {"prompt_text": text}
+    return {"prompt_segments": segments_as_data(rendered_segments(spec, context))}
+
+
+def coverage_object(coverage: Iterable[Coverage]) -> JsonObject:
+    """Return the share of covered passages as `{corpus: {spec: share}}`."""
+    shares: dict[str, dict[str, float]] = {}
+    for entry in coverage:
+        shares.setdefault(entry.corpus, {})[entry.spec] = entry.share
+    return shares
+
+
+def queues_object(queues: Iterable[QueueStatus]) -> JsonObject:
+    """Return how queues stand, by name."""
+    return {
+        queue.name: {
+            "depth": queue.depth,
+            "oldest_age_s": queue.oldest_age_s,
+            "running": queue.running,
+            "workers": queue.workers,
+        }
+        for queue in queues
+    }
+
+
+def stats_object(
+    *,
+    lookups: LookupStats | None,
+    server: CacheServer | None,
+    coverage: Sequence[Coverage],
+    queues: Iterable[QueueStatus],
+) -> JsonObject:
+    """Return statistics.
+
+    Args:
+        lookups: Counts of the answering process since its start or the last reset; None for a process without queries.
+        server: What the cache says about itself; None when it does not answer.
+        coverage: Of the corpora asked for.
+        queues: All of them.
+    """
+    return {
+        "hits": lookups.hits if lookups else 0,
+        "misses": lookups.misses if lookups else 0,
+        "hit_rate": lookups.hit_rate if lookups else 0.0,
+        "total_tokens_cached": sum(entry.tokens for entry in coverage),
+        "cache_size_mb": None if server is None else server.used_bytes / _MIB,
+        "avg_hit_latency_ms": lookups.avg_hit_latency_ms if lookups else 0.0,
+        "avg_miss_latency_ms": lookups.avg_miss_latency_ms if lookups else 0.0,
+        "errors": lookups.errors if lookups else 0,
+        "coverage": coverage_object(coverage),
+        "queues": queues_object(queues),
+    }
