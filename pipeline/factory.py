@@ -103,18 +103,29 @@ def open_worker_context(settings: Settings, *, worker: str) -> ProcessContext:
     return ProcessContext(runner, nudger, close)
 
 
-def open_ingestion(settings: Settings, database: Database, *, nudge: Callable[[], None]) -> IngestionService:
-    """Build the service that accepts documents."""
-    defaults = CorpusDefaults(
+def corpus_defaults(settings: Settings) -> CorpusDefaults:
+    """Return what a corpus is made with when nobody says otherwise."""
+    return CorpusDefaults(
         spec=lambda: load_spec(settings.spec), splitter=Splitter().identity, embedder=embedder_name(settings)
     )
-    return IngestionService(database, defaults=defaults, nudge=nudge)
 
 
-def open_token_writer(settings: Settings) -> RedisTokenWriter:
-    """Connect the workers' side of the cache."""
+def open_ingestion(settings: Settings, database: Database, *, nudge: Callable[[], None]) -> IngestionService:
+    """Build the service that accepts documents."""
+    return IngestionService(database, defaults=corpus_defaults(settings), nudge=nudge)
+
+
+def open_token_writer(settings: Settings, *, timeout_s: float = 5.0) -> RedisTokenWriter:
+    """Connect the workers' and operators' side of the cache.
+
+    Args:
+        settings: Where it is.
+        timeout_s: Seconds for connecting and for each reply.
+    """
     ttl_s = settings.cache_ttl if settings.ttl_policy == "fixed" else None
-    return RedisTokenWriter.connect(settings.cache_url, hmac_key=_hmac_key(settings), ttl_s=ttl_s)
+    return RedisTokenWriter.connect(
+        settings.cache_url, hmac_key=_hmac_key(settings), ttl_s=ttl_s, timeout_s=timeout_s
+    )
 
 
 def open_token_reader(settings: Settings) -> RedisTokenReader:

@@ -31,7 +31,6 @@ class HostileTexts:
         self._corpus_texts = corpus_texts
         self._makers: tuple[Callable[[], str], ...] = (
             lambda: rng.choice(known["edges"]),
-            lambda: rng.choice(known["edges"]),
             lambda: rng.choice(known["blanks"]),
             lambda: rng.choice(known["words"]),
             lambda: rng.choice(known["scripts"]),
@@ -67,8 +66,11 @@ class HostileTexts:
         return _bounded(self._mixture())
 
     def _mixture(self) -> str:
-        count = self._rng.choice((1, 1, 2, 2, 3, 4, 6, 10))
-        return "".join(self._rng.choice(self._makers)() for _ in range(count))
+        parts = [self._rng.choice(self._makers)() for _ in range(self._rng.choice((1, 1, 2, 2, 3, 4, 6, 10)))]
+        for place in (0, len(parts)):  # seams are at the ends
+            if self._rng.random() < 0.3:
+                parts.insert(place, self._rng.choice(_fragments()["edges"]))
+        return "".join(parts)
 
     def _any_category(self) -> str:
         members = self._rng.choice(_characters_by_category())

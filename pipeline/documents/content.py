@@ -7,8 +7,7 @@ from typing import Any
 
 import orjson
 
-CANONICAL_FORM_VERSION = 1
-"""Version 1 keeps text verbatim."""
+from pipeline.tokenizers import CANONICAL_FORM_VERSION
 
 
 @dataclass(frozen=True, slots=True)

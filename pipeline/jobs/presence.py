@@ -1,6 +1,8 @@
 """Who is alive: workers that say so, and the one dispatcher that leads."""
 
-from sqlalchemy import delete, or_, select, update
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, delete, or_, select, update
 
 from pipeline.database import Database, insert_missing, now_ms, rows_affected, upsert
 from pipeline.jobs.tables import LeadershipRow, WorkerRow
@@ -60,3 +62,34 @@ def resign(database: Database, role: str, *, holder: str) -> None:
             .where(LeadershipRow.role == role, LeadershipRow.holder == holder)
             .values(lease_until=0)
         )
+
+
+def find_leader(connection: Connection, role: str) -> str | None:
+    """Return who leads a role right now, None if nobody does."""
+    statement = select(LeadershipRow.holder).where(LeadershipRow.role == role, LeadershipRow.lease_until >= now_ms())
+    return connection.execute(statement).scalar_one_or_none()
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A worker process that was seen lately."""
+
+    name: str
+    queues: tuple[str, ...]
+    concurrency: int
+    seen_s: float
+    """Seconds since it last said that it is alive."""
+
+
+def list_workers(connection: Connection, *, alive_ms: int = 30_000) -> list[Worker]:
+    """Return the workers seen within a time, by name."""
+    age_ms = now_ms() - WorkerRow.seen_at
+    statement = (
+        select(WorkerRow.name, WorkerRow.queues, WorkerRow.concurrency, age_ms)
+        .where(WorkerRow.seen_at >= now_ms() - alive_ms)
+        .order_by(WorkerRow.name)
+    )
+    return [
+        Worker(name, tuple(queues.split(",")), concurrency, max(0, age) / 1000)
+        for name, queues, concurrency, age in connection.execute(statement)
+    ]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, insert, not_, select, update
 from uuid_utils import uuid7
 
-from pipeline.database import Database, now_ms, rows_affected, upsert
+from pipeline.database import Database, insert_missing, now_ms, rows_affected, upsert
 from pipeline.documents.store import Acceptance
 from pipeline.documents.tables import CorpusRow, DocumentRow
 from pipeline.errors import Conflict, NotFound
@@ -52,7 +52,7 @@ def open_run(connection: Connection, corpus_pk: int, *, kind: str, sealed: bool)
 def add_items(connection: Connection, run_id: str, accepted: Sequence[Acceptance]) -> None:
     """Add documents to a run; older pending items of the changed ones are superseded, in any run."""
     now = connection.execute(select(now_ms())).scalar_one()
-    changed = [item.document_pk for item in accepted if item.changed]
+    changed = {item.document_pk for item in accepted if item.changed}
     connection.execute(
         update(RunItemRow)
         .where(RunItemRow.document_pk.in_(changed), RunItemRow.outcome == Outcome.PENDING.value)
@@ -70,8 +70,12 @@ def add_items(connection: Connection, run_id: str, accepted: Sequence[Acceptance
         }
         for item in accepted
     ]
+    key = ["run_id", "document_pk"]
     columns = ["generation", "outcome", "tokens", "attempts", "updated_at"]
-    upsert(connection, _ITEMS, rows, key=["run_id", "document_pk"], update=columns)
+    upsert(connection, _ITEMS, [row for row in rows if row["document_pk"] in changed], key=key, update=columns)
+    # The same document again in the same run: it still waits for what the run brought first.
+    unchanged = [row for row in rows if row["document_pk"] not in changed]
+    insert_missing(connection, _ITEMS, unchanged, key=key, returning=key)
 
 
 def extend_open(connection: Connection, run_id: str) -> None:
@@ -313,6 +317,28 @@ def list_errors(connection: Connection, run_id: str, *, after: str | None = None
         ItemError(row.id, row.generation, row.stage or "", row.error or "", row.attempts, row.updated_at)
         for row in connection.execute(statement)
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class RunItem:
+    """One document of a run."""
+
+    document_pk: int
+    document_id: str
+    generation: int
+    outcome: str
+
+
+def list_items(connection: Connection, run_id: str, *, after: int = 0, limit: int) -> list[RunItem]:
+    """Return a run's documents in the order they were first accepted, those after a document's row."""
+    statement = (
+        select(RunItemRow.document_pk, DocumentRow.id, RunItemRow.generation, RunItemRow.outcome)
+        .join(DocumentRow, DocumentRow.pk == RunItemRow.document_pk)
+        .where(RunItemRow.run_id == run_id, RunItemRow.document_pk > after)
+        .order_by(RunItemRow.document_pk)
+        .limit(limit)
+    )
+    return [RunItem(*row) for row in connection.execute(statement)]
 
 
 def cancel_runs_of_corpus(connection: Connection, corpus_pk: int) -> None:

@@ -13,7 +13,7 @@ from pipeline.database import Database, now_ms, rows_affected
 from pipeline.documents.tables import DocumentRow
 from pipeline.jobs.claims import JOBS
 from pipeline.jobs.states import JobState
-from pipeline.jobs.tables import JobRow, WorkerRow
+from pipeline.jobs.tables import PENDING_EVENT, JobRow, WorkerRow
 
 QUEUES = ("interactive", "bulk", "maintenance")
 """Every queue work is routed to; each needs a worker."""
@@ -58,7 +58,7 @@ def request_event_jobs(
         connection.execute(
             statement.on_conflict_do_update(
                 index_elements=["corpus_pk", "queue", "bucket"],
-                index_where=and_(JOBS.c.kind == "event", JOBS.c.state == _PENDING),
+                index_where=PENDING_EVENT,
                 set_={"available_at": earlier},
             )
         )

@@ -17,7 +17,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 from pipeline.database import Base, Identity, Millis
 from pipeline.database.base import BIG_INTEGER
 
-_PENDING_EVENT = text("kind = 'event' AND state = 'pending'")
+PENDING_EVENT = text("kind = 'event' AND state = 'pending'")
+"""Predicate of the partial index that keeps event jobs apart; an upsert must repeat it to the letter."""
+
 _RUNNING_EVENT = text("kind = 'event' AND state = 'running'")
 
 
@@ -141,8 +143,8 @@ class JobRow(Base):
             "queue",
             "bucket",
             unique=True,
-            sqlite_where=_PENDING_EVENT,
-            postgresql_where=_PENDING_EVENT,
+            sqlite_where=PENDING_EVENT,
+            postgresql_where=PENDING_EVENT,
         ),
         Index(
             "uq_jobs_running_event",

@@ -193,7 +193,7 @@ class QdrantWriter:
         self._client.close()
 
     def _create(self, name: str, *, dimension: int) -> None:
-        """Create a collection; somebody else having been faster is as good."""
+        """Create a collection; if another worker was faster, theirs is as good."""
         try:
             with _translated(name):
                 self._client.create_collection(
@@ -201,8 +201,10 @@ class QdrantWriter:
                     vectors_config={DENSE: models.VectorParams(size=dimension, distance=models.Distance.COSINE)},
                     sparse_vectors_config={SPARSE: models.SparseVectorParams(modifier=models.Modifier.IDF)},
                 )
-        except Conflict:
-            return
+        except (Conflict, InvalidInput):  # servers before 1.10 say 400 where newer ones say 409
+            with _translated(name):
+                if not self._client.collection_exists(name):
+                    raise
 
     def _upsert(self, name: str, items: list[tuple[int, models.PointStruct]]) -> None:
         """Write conditionally: one filter per generation, older generations first, so that the newest stays."""
@@ -303,10 +305,10 @@ def _translated(name: str) -> Iterator[None]:
         ) from error
     except ResponseHandlingException as error:
         raise Unavailable(f"Qdrant did not answer: {error.source!r}", service="qdrant") from error
-    except ValueError as error:  # local mode, and what the client refuses to send
-        if "not found" in str(error):
+    except (ValueError, AssertionError) as error:
+        if "not found" in str(error):  # how local mode says 404
             raise NotFound(f"Collection {name!r}: {error}") from error
-        raise InvalidInput(f"Collection {name!r}: {error}") from error
+        raise Unavailable(f"Qdrant's answer cannot be read: {error}", service="qdrant") from error
 
 
 def _from_status(status: int, message: str, *, name: str) -> ForefillError:

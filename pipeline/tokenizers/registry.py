@@ -25,6 +25,8 @@ def load_spec(spec_id: str) -> TokenSpec:
         ConfigurationError: The vocabulary is missing or has other bytes than the pinned ones.
         ExactnessError: The tokenizer does not cut at the frame's seams.
     """
+    if (ready := _specs.get(spec_id)) is not None:
+        return ready
     encoding, slash, frame_name = spec_id.partition("/")
     if not slash:
         raise InvalidInput(f"spec {spec_id!r} is not like 'o200k_base/plain'; {_known()}", item="spec")

@@ -45,7 +45,8 @@ class Implementation(Protocol):
 
     def get(self, key: str) -> bytes | None: ...
 
-    def put(self, key: str, value: bytes) -> None: ...
+    def put(self, key: str, value: bytes) -> None:
+        """Store a value; an expiry stays."""
 
     def ttl_s(self, key: str) -> float | None:
         """Seconds a key lives, None for ever."""
@@ -56,13 +57,16 @@ class Implementation(Protocol):
 class InMemory:
     def __init__(self) -> None:
         self._store = MemoryStore()
-        self.get, self.put, self.ttl_s = self._store.get, self._store.set, self._store.ttl_s
+        self.get, self.ttl_s = self._store.get, self._store.ttl_s
 
     def writer(self, *, hmac_key: bytes | None = None, ttl_s: int | None = None) -> TokenWriter:
         return MemoryTokenWriter(self._store, hmac_key=hmac_key, ttl_s=ttl_s)
 
     def reader(self, *, hmac_key: bytes | None = None) -> TokenReader:
         return MemoryTokenReader(self._store, hmac_key=hmac_key)
+
+    def put(self, key: str, value: bytes) -> None:
+        self._store.set(key, value, keep_ttl=True)
 
     def close(self) -> None:
         pass
@@ -87,7 +91,7 @@ class OnValkey:
         return value
 
     def put(self, key: str, value: bytes) -> None:
-        self._client.set(key, value)
+        self._client.set(key, value, keepttl=True)
 
     def ttl_s(self, key: str) -> float | None:
         milliseconds = self._client.pttl(key)
@@ -231,6 +235,16 @@ async def test_entries_under_another_secret_are_misses_and_get_overwritten(
     await reader.write_back(FINGERPRINT, PAIRS, ttl_s=60, replace=KEYS)
     assert await reader.read(FINGERPRINT, KEYS) == ENTRIES
     assert cache.writer(hmac_key=read).read(FINGERPRINT, KEYS) == ENTRIES
+    await reader.close()
+
+
+async def test_replacing_a_damaged_entry_leaves_its_expiry_as_it_was(cache: Implementation) -> None:
+    cache.writer(ttl_s=1000).write(FINGERPRINT, PAIRS[:1])
+    cache.put(redis_key(), b"damaged")
+    reader = cache.reader()
+    await reader.write_back(FINGERPRINT, PAIRS[:1], ttl_s=60, replace=KEYS[:1])
+    assert await reader.read(FINGERPRINT, KEYS[:1]) == ENTRIES[:1]
+    assert cache.ttl_s(redis_key()) == pytest.approx(1000, abs=30)
     await reader.close()
 
 

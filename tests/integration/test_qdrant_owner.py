@@ -1,10 +1,13 @@
 """The embedded Qdrant owner as a process: what it keeps, what it refuses, and that nothing sent to it can break it."""
 
+import asyncio
 import random
 import socket
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,8 @@ import pytest
 
 from pipeline.errors import ConfigurationError, Unavailable
 from pipeline.retrieval.embedding import Embedding, SparseVector
+from pipeline.retrieval.owner import OwnerOptions, run_owner
+from pipeline.retrieval.owner.writes import MAX_NESTING
 from pipeline.retrieval.points import point_id
 from pipeline.retrieval.qdrant import connect_searcher, connect_writer
 from pipeline.retrieval.vector_index import Point, Tombstone
@@ -30,16 +35,43 @@ UUID = "00000000-0000-0000-0000-000000000001"
 
 @pytest.fixture
 def owner(processes: Processes, tmp_path: Path) -> QdrantOwner:
+    """An owner for a test that kills or restarts it."""
     return QdrantOwner(processes, tmp_path / "qdrant").start()
 
 
+@pytest.fixture(scope="module")
+def lasting_owner() -> Iterator[QdrantOwner]:
+    """An owner for all tests that only talk to it."""
+    with tempfile.TemporaryDirectory(prefix="ff-q-") as folder, Processes(Path(folder)) as processes:
+        yield QdrantOwner(processes, Path(folder) / "qdrant").start()
+
+
 @pytest.fixture
-def http(owner: QdrantOwner) -> Iterator[httpx.Client]:
-    """A client, and a collection `c` with one point."""
-    with owner.http() as client, closing(owner.writer()) as writer:
+def http(lasting_owner: QdrantOwner) -> Iterator[httpx.Client]:
+    """A client of the lasting owner, whose one collection `c` has one point."""
+    with lasting_owner.http() as client:
+        if not is_untouched(client):
+            for left in client.get("/collections").json()["result"]["collections"]:
+                client.delete(f"/collections/{left['name']}")
+            fill(lasting_owner)
+        yield client
+
+
+def is_untouched(client: httpx.Client) -> bool:
+    """Whether there is what `fill` makes, and nothing else."""
+    if client.get("/collections").json()["result"]["collections"] != [{"name": "c"}]:
+        return False
+    points = client.post(f"{POINTS}/scroll", json={}).json()["result"]["points"]
+    return [(each["id"], each["payload"].get("text"), len(each["payload"])) for each in points] == [
+        (point(0).point_id, "text 0", 7)
+    ]
+
+
+def fill(owner: QdrantOwner) -> None:
+    """Make the collection `c` with one point."""
+    with closing(owner.writer()) as writer:
         writer.ensure_collection("c", dimension=DIMENSION)
         writer.upsert("c", [point(0)])
-        yield client
 
 
 def point(number: int, *, generation: int = 1) -> Point:
@@ -65,8 +97,8 @@ def test_kill_in_the_middle_of_upserts_loses_nothing_acknowledged(owner: QdrantO
     with closing(owner.writer()) as writer:
         writer.ensure_collection("c", dimension=DIMENSION)
         acknowledged = 0
-        for round_ in range(4):
-            acknowledged = upsert_until_killed(owner, start=acknowledged, kill_after=7 * round_ + 1)
+        for round_ in range(3):
+            acknowledged = upsert_until_killed(owner, start=acknowledged, kill_after=9 * round_ + 1)
             owner.start()
             kept = {state.document_id for state in writer.scroll("c")}
             assert {f"d{number}" for number in range(acknowledged)} <= kept
@@ -125,39 +157,27 @@ def test_a_second_owner_of_a_folder_is_refused_with_one_sentence(owner: QdrantOw
 
 
 @pytest.mark.parametrize(
-    ("arguments", "key", "sentence"),
+    ("wrong", "sentence"),
     [
-        (["--host", "0.0.0.0"], API_KEY, "listens on loopback only"),
-        (["--host", "example.org"], API_KEY, "listens on loopback only"),
-        ([], "", "needs an API key"),
-        (["--socket", "/nowhere/socket"], API_KEY, "Cannot listen on /nowhere/socket"),
+        ({"host": "0.0.0.0"}, "listens on loopback only"),
+        ({"host": "example.org"}, "listens on loopback only"),
+        ({"api_key": ""}, "needs an API key"),
+        ({"socket_path": Path("/nowhere/socket")}, "Cannot listen on /nowhere/socket"),
     ],
 )
-def test_a_wrong_start_is_refused_with_one_sentence(
-    processes: Processes, tmp_path: Path, arguments: list[str], key: str, sentence: str
-) -> None:
-    started = processes.start_module(
-        "pipeline.retrieval.owner",
-        "--data-dir",
-        str(tmp_path / "q"),
-        *arguments,
-        env={"FOREFILL_QDRANT_API_KEY": key},
-    )
-    assert started.wait() == 1
-    assert sentence in started.log()
-    assert started.log().count("\n") == 1
+def test_a_wrong_start_is_refused(tmp_path: Path, wrong: dict[str, Any], sentence: str) -> None:
+    options = replace(OwnerOptions(data_dir=tmp_path / "q", api_key=API_KEY, port=0), **wrong)
+    with pytest.raises(ConfigurationError, match=sentence):
+        run_owner(options)
 
 
-def test_a_taken_port_is_refused_with_one_sentence(owner: QdrantOwner) -> None:
-    other = owner.data_dir.with_name("other")
-    owner.data_dir, kept = other, owner.data_dir
-    second = owner.launch()
-    owner.data_dir = kept
-    assert second.wait() == 1
-    assert f"Cannot listen on 127.0.0.1:{owner.port}" in second.log()
+def test_a_taken_port_is_refused(tmp_path: Path) -> None:
+    with socket.create_server((LOOPBACK, 0)) as taken, pytest.raises(ConfigurationError, match="Cannot listen on"):
+        run_owner(OwnerOptions(data_dir=tmp_path / "q", api_key=API_KEY, port=taken.getsockname()[1]))
 
 
-def test_a_shard_that_cannot_be_loaded_is_named(owner: QdrantOwner, http: httpx.Client) -> None:
+def test_a_shard_that_cannot_be_loaded_is_named(owner: QdrantOwner) -> None:
+    fill(owner)
     assert owner.process.terminate() == 0
     (shard,) = owner.data_dir.glob("collections/*/shard")
     for file in shard.rglob("*.json"):
@@ -169,38 +189,43 @@ def test_a_shard_that_cannot_be_loaded_is_named(owner: QdrantOwner, http: httpx.
     assert str(shard.parent) in last
 
 
-def test_leftovers_of_a_crash_while_creating_and_dropping_are_removed(owner: QdrantOwner, http: httpx.Client) -> None:
+def test_leftovers_of_a_crash_while_creating_and_dropping_are_removed(owner: QdrantOwner) -> None:
+    fill(owner)
     owner.kill()
     collections = owner.data_dir / "collections"
     for leftover in (".new-1", ".dropped-2"):
         (collections / leftover / "shard").mkdir(parents=True)
     owner.start()
     assert len(list(collections.iterdir())) == 1
-    assert http.get("/collections").json()["result"] == {"collections": [{"name": "c"}]}
+    with closing(owner.writer()) as writer:
+        assert writer.count("c") == 1
 
 
-def test_a_dropped_collection_leaves_nothing_on_disk(owner: QdrantOwner, http: httpx.Client) -> None:
+def test_a_dropped_collection_leaves_nothing_on_disk(lasting_owner: QdrantOwner, http: httpx.Client) -> None:
     assert http.delete("/collections/c").json()["result"] is True
-    assert list((owner.data_dir / "collections").iterdir()) == []
+    assert list((lasting_owner.data_dir / "collections").iterdir()) == []
     assert http.delete("/collections/c").json()["result"] is False
 
 
 @pytest.mark.parametrize("headers", [{}, {"api-key": "wrong"}, {"api-key": API_KEY + "x"}, {"api-key": "ü"}])
-def test_without_the_key_nothing_but_the_probes_is_answered(owner: QdrantOwner, headers: dict[str, str]) -> None:
-    encoded = {name: value.encode() for name, value in headers.items()}
-    with httpx.Client(base_url=owner.url, headers=encoded) as client:
+def test_without_the_key_nothing_but_the_probes_is_answered(
+    lasting_owner: QdrantOwner, headers: dict[str, str]
+) -> None:
+    encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
+    with httpx.Client(base_url=lasting_owner.url, headers=encoded) as client:
         for method, path in (("GET", "/"), ("GET", "/collections"), ("PUT", POINTS), ("GET", "/nonsense")):
             assert client.request(method, path).status_code == 401
         for probe in ("/healthz", "/livez", "/readyz"):
             assert client.get(probe).status_code == 200
 
 
-def test_clients_say_that_the_key_is_wrong(owner: QdrantOwner) -> None:
-    with closing(connect_writer(owner.url, api_key="wrong")) as writer, pytest.raises(ConfigurationError, match="key"):
+def test_clients_say_that_the_key_is_wrong(lasting_owner: QdrantOwner) -> None:
+    writer = connect_writer(lasting_owner.url, api_key="wrong")
+    with closing(writer), pytest.raises(ConfigurationError, match="key"):
         writer.ping()
 
 
-def test_it_says_which_version_of_the_api_it_speaks(owner: QdrantOwner, http: httpx.Client) -> None:
+def test_it_says_which_version_of_the_api_it_speaks(http: httpx.Client) -> None:
     assert http.get("/").json()["version"].startswith("1.20.")
 
 
@@ -342,27 +367,62 @@ def test_payload_is_merged_or_replaced(http: httpx.Client) -> None:
     assert kept["vector"]["sparse"] == {"indices": [0], "values": [1.0]}
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"null",
-        b"[]",
-        b"{",
-        b"\xff\xfe",
-        b'{"points": NaN}',
-        b'{"points": [{"id": 1, "vector": {"dense": [NaN, 1, 1, 1]}}]}',
-        b'{"points": [{"id": 1, "vector": {"dense": [1e999, 1, 1, 1]}}]}',
-        b'{"points": [{"id": 1, "vector": {}, "payload": {"a": "\\ud800"}}]}',
-        b"[" * 100_000,
-        b'{"a":' * 5_000 + b"1" + b"}" * 5_000,
-        b'{"points":[{"id":1,"vector":{},"payload":{"a":' + b"[" * 900 + b"]" * 900 + b"}}]}",
-        b'{"points": [], "update_filter": ' + b'{"must": [' * 300 + b"{}" + b"]}" * 300 + b"}",
-    ],
-)
-def test_a_malformed_body_is_a_mistake_of_the_caller(owner: QdrantOwner, http: httpx.Client, content: bytes) -> None:
-    assert http.put(POINTS, content=content).status_code in {200, 400}
-    assert_intact(owner, http)
+MALFORMED = [
+    b"",
+    b"null",
+    b"[]",
+    b"{",
+    b"\xff\xfe",
+    b'{"points": NaN}',
+    b'{"points": [{"id": 1, "vector": {"dense": [NaN, 1, 1, 1]}}]}',
+    b'{"points": [{"id": 1, "vector": {"dense": [1e999, 1, 1, 1]}}]}',
+    b'{"points": [{"id": 1, "vector": {}, "payload": {"a": "\\ud800"}}]}',
+    b"[" * 100_000,
+    b'{"a":' * 5_000 + b"1" + b"}" * 5_000,
+    b'{"points":[{"id":1,"vector":{},"payload":{"a":' + b"[" * 900 + b"]" * 900 + b"}}]}",
+    b'{"points": [], "update_filter": ' + b'{"must": [' * 300 + b"{}" + b"]}" * 300 + b"}",
+]
+
+
+@pytest.mark.parametrize("content", MALFORMED)
+def test_a_malformed_body_is_a_mistake_of_the_caller(http: httpx.Client, content: bytes) -> None:
+    assert http.put(POINTS, content=content).status_code == 400
+    assert [hit["id"] for hit in found(http)] == [point(0).point_id]
+
+
+def test_no_bad_request_destroys_a_shard(owner: QdrantOwner) -> None:
+    fill(owner)
+    with owner.http() as client:
+        for content in MALFORMED:
+            client.put(POINTS, content=content)
+        for vector in bad_vectors():
+            client.put(POINTS, json={"points": [{"id": 2, "vector": vector}]})
+        before = found(client)
+        owner.kill()
+        owner.start()
+        assert found(client) == before
+
+
+def test_payload_may_be_nested_as_deep_as_it_can_be_read_back(owner: QdrantOwner) -> None:
+    fill(owner)
+    nested: dict[str, Any] = {}
+    for _ in range(MAX_NESTING - 1):
+        nested = {"a": nested}
+    with owner.http() as client:
+        assert client.put(POINTS, json={"points": [{"id": 1, "vector": {}, "payload": nested}]}).status_code == 200
+        assert (
+            client.put(POINTS, json={"points": [{"id": 2, "vector": {}, "payload": {"a": nested}}]}).status_code == 400
+        )
+        owner.kill()
+        owner.start()
+        assert client.post(POINTS, json={"ids": [1, 2]}).json()["result"][0]["payload"] == nested
+
+
+def found(client: httpx.Client) -> list[dict[str, Any]]:
+    """Search by a vector that every point is near to."""
+    response = client.post(f"{POINTS}/query", json={"query": [1.0] * DIMENSION, "using": "dense"})
+    points: list[dict[str, Any]] = response.json()["result"]["points"]
+    return points
 
 
 def test_a_body_over_the_limit_is_refused_and_the_next_is_served(http: httpx.Client) -> None:
@@ -372,21 +432,23 @@ def test_a_body_over_the_limit_is_refused_and_the_next_is_served(http: httpx.Cli
     assert http.get("/collections").status_code == 200
 
 
-def test_mutated_bodies_never_fail_the_engine_nor_destroy_the_shard(owner: QdrantOwner, http: httpx.Client) -> None:
+def test_mutated_bodies_never_fail_the_engine_nor_destroy_the_shard(owner: QdrantOwner) -> None:
+    fill(owner)
     chance = random.Random(20_261_123)
     statuses: set[int] = set()
-    for _ in range(1_500):
-        method, path, body = chance.choice(bodies())
-        mutated = mutate(orjson.loads(orjson.dumps(body)), chance)
-        response = http.request(method, path, content=orjson.dumps(mutated))
-        assert response.status_code in {200, 400, 404, 409}, (path, mutated, response.text)
-        statuses.add(response.status_code)
-    assert {200, 400} <= statuses
-    http.put(POINTS, json={"points": [{"id": 1, "vector": {"dense": [1.0, 2.0, 3.0, 4.0]}}]})
-    before = http.post(f"{POINTS}/count", json={}).json()["result"]
-    owner.kill()
-    owner.start()
-    assert http.post(f"{POINTS}/count", json={}).json()["result"] == before
+    with owner.http() as client:
+        for _ in range(1_500):
+            method, path, body = chance.choice(bodies())
+            mutated = mutate(orjson.loads(orjson.dumps(body)), chance)
+            response = client.request(method, path, content=orjson.dumps(mutated))
+            assert response.status_code in {200, 400, 404, 409}, (path, mutated, response.text)
+            statuses.add(response.status_code)
+        assert {200, 400} <= statuses
+        client.put(POINTS, json={"points": [{"id": 1, "vector": {"dense": [1.0, 2.0, 3.0, 4.0]}}]})
+        before = found(client)
+        owner.kill()
+        owner.start()
+        assert found(client) == before
 
 
 def bodies() -> list[tuple[str, str, dict[str, Any]]]:
@@ -450,18 +512,8 @@ def mutate(value: Any, chance: random.Random) -> Any:
     )
 
 
-def assert_intact(owner: QdrantOwner, http: httpx.Client) -> None:
-    """The first point is still found, also after the log was replayed."""
-    search = {"query": [1.0] * DIMENSION, "using": "dense"}
-    before = [hit["id"] for hit in http.post(f"{POINTS}/query", json=search).json()["result"]["points"]]
-    assert before == [point(0).point_id]
-    owner.kill()
-    owner.start()
-    assert [hit["id"] for hit in http.post(f"{POINTS}/query", json=search).json()["result"]["points"]] == before
-
-
-async def search_over(url: str, path: Path) -> list[str]:
-    searcher = connect_searcher(f"unix://{path}", api_key=API_KEY)
+async def search_over(url: str) -> list[str]:
+    searcher = connect_searcher(url, api_key=API_KEY)
     hits = await searcher.search("c", point(0).embedding, limit=1)
     await searcher.close()
     return [hit.document_id for hit in hits]
@@ -484,6 +536,7 @@ def test_both_clients_speak_over_a_unix_socket(processes: Processes, tmp_path: P
             writer.ensure_collection("c", dimension=DIMENSION)
             writer.upsert("c", [point(0)])
             assert writer.count("c") == 1
+        assert asyncio.run(search_over(f"unix://{path}")) == ["d0"]
         started.kill()
 
 

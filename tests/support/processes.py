@@ -12,6 +12,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +25,9 @@ from tests.support.polling import eventually
 
 MARK = "FOREFILL_TEST_RUN"
 _TAIL_CHARS = 4000
+
+_SPAWNER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spawner")
+"""Starts all processes: a tether is to the starting thread, and this one lives as long as the test run."""
 
 
 class Process:
@@ -200,8 +204,7 @@ class Processes:
             name: For log files and messages; the program's name by default.
             env: Added to (and before) this process' environment.
             cwd: Working directory.
-            tethered: The kernel ends it with `death_signal` when the starting thread ends. Without it only the
-                clean-up does.
+            tethered: The kernel ends it with `death_signal` when this process ends. Without it only the clean-up does.
             owner: `UID:GID` to run as, when started by root.
             death_signal: What the kernel sends.
         """
@@ -212,7 +215,8 @@ class Processes:
             guard = [sys.executable, "-S", "-E", tether.__file__, str(os.getpid()), str(int(death_signal)), owner]
             arguments = [*guard, *arguments]
         with stdout.open("wb") as out, stderr.open("wb") as err:
-            popen = subprocess.Popen(
+            popen = _SPAWNER.submit(
+                subprocess.Popen,
                 arguments,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -220,7 +224,7 @@ class Processes:
                 env={**os.environ, **(env or {}), MARK: self._mark},
                 cwd=cwd,
                 start_new_session=True,
-            )
+            ).result()
         process = Process(popen, name=label, stdout=stdout, stderr=stderr)
         self._started.append(process)
         return process

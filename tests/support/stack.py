@@ -1,21 +1,25 @@
 """The whole of Forefill as real processes: two Valkeys, the Qdrant owner, SQL, workers, dispatcher, API."""
 
+import json
 import secrets
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import httpx
 
 from pipeline.database import Database
 from pipeline.factory import open_database
+from pipeline.jobs.runs import RunReport, get_run
 from pipeline.services.schema import upgrade
 from pipeline.settings import Settings
+from tests.support.polling import eventually
 from tests.support.ports import LOOPBACK, free_port
 from tests.support.processes import Process, Processes
+from tests.support.readers import Readers
 from tests.support.valkey import ValkeyServer
 
 QUICK = {
@@ -55,12 +59,8 @@ class Stack:
             "REMAP_SIGTERM": "SIGQUIT",
             **(environment or {}),
         }
-        self.settings = Settings(
-            **{
-                name.removeprefix("FOREFILL_").lower(): value
-                for name, value in self.environment.items()
-                if _is_ours(name)
-            }
+        self.settings = Settings.model_validate(
+            {name.removeprefix("FOREFILL_").lower(): value for name, value in self.environment.items() if _is_ours(name)}
         )
         self.database: Database = open_database(self.settings, durable=True)
         self._stack.callback(self.database.close)
@@ -112,6 +112,35 @@ class Stack:
         api = self.processes.start_module("api", env=self.environment)
         api.wait_until(lambda: _answers(f"{self.api_url}/readyz"), timeout_s=30)
         return api
+
+    def start_readers(self, corpus: str, questions: Sequence[str], *, count: int) -> Readers:
+        """Start readers that query the API until they are stopped."""
+        return Readers(self.api_url, corpus, questions, count=count)
+
+    def forefill(self, *arguments: str) -> dict[str, Any]:
+        """Run a `forefill … --json` command that must succeed and return the last object it printed."""
+        result = self.processes.run_forefill(*arguments, env=self.environment, timeout_s=120)
+        assert result.returncode == 0, f"{arguments}: {result.stdout}\n{result.stderr}"
+        answer: dict[str, Any] = json.loads(result.stdout.strip().splitlines()[-1])
+        return answer
+
+    def wait_for_run(self, run_id: str, *, timeout_s: float = 60.0) -> RunReport:
+        """Wait until a run has ended and return it."""
+
+        def ended() -> RunReport | None:
+            with self.database.read() as connection:
+                run = get_run(connection, run_id)
+            return run if run.finished_at is not None else None
+
+        report = eventually(ended, timeout_s=timeout_s, describe=lambda: self._describe_run(run_id))
+        assert report is not None
+        return report
+
+    def _describe_run(self, run_id: str) -> str:
+        with self.database.read() as connection:
+            run = get_run(connection, run_id)
+            jobs = connection.exec_driver_sql("SELECT * FROM jobs WHERE finished_at IS NULL").all()
+        return f"the end of {run}; unfinished jobs: {jobs}"
 
     @property
     def api_url(self) -> str:

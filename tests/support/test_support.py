@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import psycopg
 import pytest
 import redis
 
+from tests.support.packages import package_folder
 from tests.support.polling import DeadlineExceededError, eventually
 from tests.support.postgres import PostgresServer
-from tests.support.processes import Processes, has_ended
+from tests.support.processes import Process, Processes, has_ended
 from tests.support.valkey import ValkeyServer
 
 _ORPHAN_MAKER = (
@@ -90,6 +92,15 @@ def test_a_process_ends_when_the_test_run_is_killed(processes: Processes, tmp_pa
     eventually(lambda: has_ended(sleeper), describe="the end of what the killed run had started")
 
 
+def test_a_process_outlives_the_thread_that_asked_for_it(processes: Processes) -> None:
+    started: list[Process] = []
+    thread = threading.Thread(target=lambda: started.append(processes.start(["sleep", "600"])))
+    thread.start()
+    thread.join()
+    with pytest.raises(AssertionError, match="still running"):
+        started[0].wait(timeout_s=0.2)
+
+
 def test_a_paused_process_stands_still_until_it_is_resumed(processes: Processes) -> None:
     process = processes.start([sys.executable, "-c", "import signal; print('up', flush=True); signal.pause()"])
     process.wait_for_output("up")
@@ -106,3 +117,18 @@ def test_waiting_for_a_process_that_died_fails_at_once_with_its_log(processes: P
     with pytest.raises(AssertionError, match="no licence"):
         process.wait_until(lambda: False, timeout_s=60)
     assert time.monotonic() - began < 10
+
+
+def test_a_missing_package_skips_on_a_laptop_and_fails_on_ci(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CI", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="not installed"):
+        package_folder("no_such_package")
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="not installed"):
+        package_folder("no_such_package")
+
+
+def test_postgres_runs_from_a_copy_where_its_package_is_closed_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.support.postgres._open_to_everyone", lambda _: False)
+    with PostgresServer() as server, psycopg.connect(server.url().replace("+psycopg", "")) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)

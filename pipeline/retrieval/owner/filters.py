@@ -91,7 +91,7 @@ def _match(match: models.Match) -> Any:
             raise InvalidInput(f"The embedded engine does not serve {type(match).__name__} in filters")
 
 
-def _scalar(value: bool | int | str) -> Any:
+def _scalar(value: models.ValueVariants) -> Any:
     """Return a value as the binding understands it: it takes Python's True for the number 1, but not numpy's."""
     return np.bool_(value) if isinstance(value, bool) else value
 

@@ -59,7 +59,7 @@ def run_owner(options: OwnerOptions) -> None:
             max_body_bytes=options.max_body_bytes,
             lifespan=_flushing(shelf, interval_s=options.flush_interval_s),
         )
-        _log.info("qdrant.ready", address=str(listener.getsockname()), collections=len(shelf.names()))
+        _log.info("qdrant.ready", url=_url(listener), collections=len(shelf.names()))
         # uvicorn finishes what is being served and then raises the signal again: this makes that an orderly exit.
         signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
         config = uvicorn.Config(
@@ -106,9 +106,19 @@ def _listener(options: OwnerOptions) -> socket.socket:
     if not loopback:
         raise ConfigurationError(f"The embedded Qdrant engine listens on loopback only, not on {options.host}")
     try:
-        return socket.create_server((options.host, options.port), backlog=512)
+        family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+        return socket.create_server((options.host, options.port), family=family, backlog=512)
     except OSError as error:
         raise ConfigurationError(f"Cannot listen on {options.host}:{options.port}: {error.strerror}") from error
+
+
+def _url(listener: socket.socket) -> str:
+    """Return what clients connect to."""
+    address = listener.getsockname()
+    if isinstance(address, str):
+        return f"unix://{address}"
+    host, port = address[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _unix_listener(path: Path) -> socket.socket:

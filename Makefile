@@ -1,0 +1,47 @@
+# Everything a contributor types. `make env` builds .venv from the lock and is quick when nothing changed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: env check format test test-long lock clean
+
+env: $(STAMP)
+
+# uv installs the locked set in seconds; where it cannot (a mirror that only pip knows), pip does the same more slowly.
+$(STAMP): pyproject.toml requirements.lock
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Forefill needs Python 3.11 or newer"; exit 1; }
+	@if $(BIN)/python -m pip install -q --disable-pip-version-check uv; then \
+	   $(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r requirements.lock && \
+	   $(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e . ; \
+	 else \
+	   $(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock && \
+	   $(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e . ; \
+	 fi
+	@touch $@
+
+check: env
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_architecture.py tests/integration/test_migrations.py
+
+format: env
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test: env
+	$(BIN)/python -m pytest -m "not long"
+
+test-long: env
+	$(BIN)/python -m pytest
+
+# Needs uv; refreshes the lock after a change of pyproject.toml.
+lock:
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
+	  --extra dev pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,1 @@
+"""HTTP over the services of `pipeline`: parsing, guarding, presenting, and nothing that decides."""

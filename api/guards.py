@@ -1,0 +1,166 @@
+"""What a request must be before anything reads it: from this machine, JSON, and not too large. Pure ASGI.
+
+While there are no API keys, whoever reaches the port may do everything. So the port is on loopback only, and a browser
+must not be talked into reaching it: a page's own host name resolved to 127.0.0.1 (DNS rebinding) shows in `Host`, a
+cross-site request in `Origin`, and a cross-site form or script without preflight in `Content-Type`.
+"""
+
+import ipaddress
+import re
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.errors import problem
+
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]@/\s]+)(?::[0-9]{1,5})?")
+_JSON_CHARSETS = ("utf-8", "utf8")
+_WITHOUT_BODY = ("GET", "HEAD", "OPTIONS")
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host, with or without port, names this machine's loopback: `localhost`, 127/8 or `[::1]`."""
+    match = _HOST.fullmatch(host)
+    if match is None:
+        return False
+    name = match[1].strip("[]").lower()
+    if name == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+class _Guard:
+    """Answers instead of the application where `refuse` says so."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Check a request and pass it on."""
+        answer = self.refuse(scope, Headers(scope=scope)) if scope["type"] == "http" else None
+        await (answer or self._app)(scope, receive, send)
+
+    def refuse(self, scope: Scope, headers: Headers) -> Response | None:
+        """Return the answer to a request that goes no further, None for one that does."""
+        raise NotImplementedError
+
+
+class LoopbackOnly(_Guard):
+    """Refuses requests whose `Host` or `Origin` is not this machine's loopback with 403."""
+
+    def refuse(self, scope: Scope, headers: Headers) -> Response | None:
+        """Return 403 for foreign requests."""
+        hosts, origins = headers.getlist("host"), headers.getlist("origin")
+        if len(hosts) != 1 or not is_loopback(hosts[0]):
+            return problem(HTTPStatus.FORBIDDEN, "without API keys only requests to a loopback Host are answered")
+        if any(not _is_loopback_origin(origin) for origin in origins):
+            return problem(HTTPStatus.FORBIDDEN, "without API keys requests of other Origins are not answered")
+        return None
+
+
+class JsonOnly(_Guard):
+    """Refuses bodies that do not say they are JSON with 415; without a body nothing needs to be said."""
+
+    def refuse(self, scope: Scope, headers: Headers) -> Response | None:
+        """Return 415 for other media types."""
+        if scope["method"] in _WITHOUT_BODY:
+            return None
+        stated = headers.get("content-type")
+        if stated is None and not _has_body(headers):
+            return None
+        if stated is not None and _is_json(stated):
+            return None
+        return problem(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the body must be JSON in UTF-8, with Content-Type: application/json"
+        )
+
+
+class BodyLimit:
+    """Refuses bodies over a limit with 413: at once if they state their length, else as soon as they exceed it."""
+
+    def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on while its body is within the limit."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        stated = Headers(scope=scope).get("content-length", "")
+        if stated.isdecimal() and int(stated[:20]) > self._max_bytes:
+            await self._too_large()(scope, receive, send)
+            return
+        body = _CountedBody(receive, send, max_bytes=self._max_bytes)
+        try:
+            await self._app(scope, body.receive, body.send)
+        except _BodyTooLargeError:
+            pass  # answered below, as when the application made another answer of it
+        if body.is_too_large and not body.answered:
+            await self._too_large()(scope, receive, send)
+
+    def _too_large(self) -> Response:
+        return problem(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            f"the body is over {self._max_bytes:,} bytes",
+            headers={"Connection": "close"},  # the rest of it is not read
+        )
+
+
+class _BodyTooLargeError(Exception):
+    """Ends the reading of a body; never leaves `BodyLimit`."""
+
+
+class _CountedBody:
+    """Counts a body while it is read; above the limit nothing of it, and no answer to it, goes through."""
+
+    def __init__(self, receive: Receive, send: Send, *, max_bytes: int) -> None:
+        self._receive = receive
+        self._send = send
+        self._room = max_bytes
+        self.is_too_large = False
+        self.answered = False
+        """Whether an answer had begun before the limit was exceeded."""
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._room -= len(message.get("body", b""))
+        if self._room < 0:
+            self.is_too_large = True
+            raise _BodyTooLargeError
+        return message
+
+    async def send(self, message: Message) -> None:
+        if self.is_too_large and not self.answered:
+            return
+        self.answered = True
+        await self._send(message)
+
+
+def _is_loopback_origin(origin: str) -> bool:
+    try:
+        parts = urlsplit(origin)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and is_loopback(parts.netloc)
+
+
+def _has_body(headers: Headers) -> bool:
+    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+
+
+def _is_json(content_type: str) -> bool:
+    media_type, _, parameters = content_type.partition(";")
+    if media_type.strip().lower() != "application/json":
+        return False
+    for parameter in parameters.split(";"):
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "charset" and value.strip().strip('"').lower() not in _JSON_CHARSETS:
+            return False
+    return True

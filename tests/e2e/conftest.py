@@ -1,0 +1,26 @@
+"""Stacks of real processes for end-to-end tests."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.stack import Stack
+
+
+@pytest.fixture
+def stack(database_url: str) -> Iterator[Stack]:
+    """Stores and the Qdrant owner, on SQLite and on PostgreSQL; a test starts the rest itself."""
+    with (
+        tempfile.TemporaryDirectory(prefix="ff-e2e-") as folder,
+        Stack(Path(folder), database_url=database_url) as made,
+    ):
+        yield made
+
+
+@pytest.fixture
+def sqlite_stack(sqlite_url: str) -> Iterator[Stack]:
+    """The same on SQLite only, for stories in which the database makes no difference."""
+    with tempfile.TemporaryDirectory(prefix="ff-e2e-") as folder, Stack(Path(folder), database_url=sqlite_url) as made:
+        yield made

@@ -1,0 +1,49 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.context import Order, assemble, select_within_budget
+from pipeline.tokenizers import load_spec
+from tests.unit.context.builders import all_found
+
+SPEC = load_spec("cl100k_base/plain")
+TEXTS = ["a", "two words", "a passage of several words. " * 3 + "end", "x/y", "漢字"]
+PASSAGES = all_found(SPEC, TEXTS)
+
+
+@given(budget=st.integers(0, 120), order=st.sampled_from(["relevance", "stable"]))
+def test_as_many_of_the_most_relevant_as_fit_are_taken(budget: int, order: Order) -> None:
+    context = assemble(SPEC, PASSAGES, max_context_tokens=budget, order=order)
+    taken = len(context.passages)
+    assert len(context.token_ids) <= budget
+    assert set(context.passages) == set(PASSAGES[:taken])
+    assert context.truncated == (taken < len(PASSAGES))
+    if taken < len(PASSAGES) and context.framed:
+        assert len(assemble(SPEC, PASSAGES[: taken + 1], max_context_tokens=10_000).token_ids) > budget
+
+
+def test_a_later_passage_never_takes_the_place_of_one_that_does_not_fit() -> None:
+    room = len(assemble(SPEC, [PASSAGES[0], PASSAGES[3]], max_context_tokens=10_000).token_ids)
+    assert select_within_budget(SPEC, [PASSAGES[0], PASSAGES[2], PASSAGES[3]], max_context_tokens=room) == PASSAGES[:1]
+
+
+@pytest.mark.parametrize("order", ["relevance", "stable"])
+def test_a_budget_that_is_just_enough_is_enough(order: Order) -> None:
+    exact = len(assemble(SPEC, PASSAGES, max_context_tokens=10_000, order=order).token_ids)
+    assert not assemble(SPEC, PASSAGES, max_context_tokens=exact, order=order).truncated
+    assert len(assemble(SPEC, PASSAGES, max_context_tokens=exact - 1, order=order).passages) == len(PASSAGES) - 1
+
+
+def test_a_budget_smaller_than_the_frame_leaves_nothing() -> None:
+    context = assemble(SPEC, PASSAGES, max_context_tokens=len(SPEC.prefix_ids) - 1)
+    assert (len(context.token_ids), context.passages, context.truncated, context.framed) == (0, (), True, False)
+
+
+def test_a_budget_of_just_the_frame_holds_the_frame() -> None:
+    context = assemble(SPEC, PASSAGES, max_context_tokens=len(SPEC.prefix_ids))
+    assert context.token_ids.tolist() == SPEC.prefix_ids.tolist()
+    assert (context.passages, context.truncated, context.framed) == ((), True, True)
+
+
+def test_no_passages_are_not_truncated() -> None:
+    assert not assemble(SPEC, [], max_context_tokens=100).truncated

@@ -1,0 +1,147 @@
+"""The fence protocol, every interleaving: real publishers, one call at a time, over an index in memory.
+
+What SQL, the index and the cache hold is checked after every single call. Since a holder may stand still for ever in
+any state, a crash at any point is among the interleavings, and so is a zombie that goes on after its rescue. The second
+half breaks the protocol on purpose: a model that cannot fail proves nothing.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import pytest
+
+from pipeline.documents.passages import passage_key
+from pipeline.documents.publication import DocumentWork, PublishedDocument
+from pipeline.retrieval.memory import MemoryVectorIndex
+from pipeline.retrieval.points import point_id
+from pipeline.retrieval.vector_index import Point, PointMove, Tombstone
+from pipeline.services.publishing import Prepared, Publisher
+from pipeline.tokenizers import TokenSpec, load_spec
+from tests.support.fence_world import COLLECTION, Cast, Holder, LineSplitter, StoredPoint, World, embedding_of
+from tests.support.interleavings import Exploration, explore
+from tests.support.publication_twin import DOCUMENT_ID, DocumentRows, Lease, PublicationRules
+
+_MOST_STATES = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The client stores a new head, by one of the queues. Jobs of two queues run beside each other."""
+
+    text: str | None
+    queue: str = "interactive"
+
+
+@dataclass(frozen=True, slots=True)
+class AddSpec:
+    """An operator has the corpus filled for one spec more."""
+
+
+Event = Change | AddSpec
+
+
+class Model:
+    """What may happen next in a world, and what must hold in it."""
+
+    def __init__(self, cast: Cast, *, script: Sequence[Event], rescues: int) -> None:
+        self._cast = cast
+        self._script = script
+        self._rescues = rescues
+
+    def explore(self) -> Exploration[World]:
+        return explore(World(), successors=self.successors, wrong=self.wrong, max_states=_MOST_STATES)
+
+    def successors(self, world: World) -> Iterator[tuple[str, World]]:
+        if world.events < len(self._script):
+            yield self._happens(self._script[world.events], replace(world, events=world.events + 1))
+        lease = world.rows.lease(world.rows.queue)
+        if world.rows.is_behind and not lease.running:
+            yield _claim(world)
+        for queue, held in world.rows.leases:
+            if held.running and world.rescues < self._rescues:
+                freed = world.rows.with_lease(queue, replace(held, fence=held.fence + 1, running=False))
+                yield f"rescue {queue}", replace(world, rows=freed, rescues=world.rescues + 1)
+        for holder in world.holders:
+            yield self._cast.take_step(world, holder)
+
+    def wrong(self, world: World, is_end: bool) -> str | None:  # noqa: FBT001  # the explorer's signature
+        rows, specs = world.rows, self._cast.specs
+        alive = {point for point in world.index if not point.buried}
+        if rows.generation and not rows.is_behind and alive != _points_of(rows.text, generation=rows.generation):
+            return f"generation {rows.generation} is published, but alive are {sorted(map(_named, alive))}"
+        if any(point.generation > rows.generation for point in alive):
+            return "a point is newer than the head"
+        served = {span.key for span in rows.manifest}
+        if any(point.generation == rows.served and passage_key(point.text) not in served for point in alive):
+            return "a point of the served generation is not in its manifest"
+        if any((specs[0].fingerprint, passage_key(point.text)) not in world.cache for point in alive):
+            return "a point can be found before its entry was written"
+        written = [spec.fingerprint for spec in specs if spec.spec_id in rows.ledger]
+        if any((fingerprint, key) not in world.cache for fingerprint in written for key in served):
+            return "the ledger names an entry that was not written"
+        return "the head can never be published" if is_end and rows.is_behind else None
+
+    def _happens(self, event: Event, world: World) -> tuple[str, World]:
+        match event:
+            case Change(text, queue):
+                return f"change to {text!r}", replace(world, rows=world.rows.accept(text, queue=queue))
+            case AddSpec():
+                return "add a spec", replace(world, rows=replace(world.rows, spec_count=world.rows.spec_count + 1))
+
+
+def _claim(world: World) -> tuple[str, World]:
+    queue = world.rows.queue
+    fence = world.rows.lease(queue).fence + 1
+    holder = Holder(queue, fence, world.rows.spec_count)
+    rows = world.rows.with_lease(queue, Lease(fence, running=True))
+    return f"claim {holder}", replace(world, rows=rows, holders=world.holders | {holder})
+
+
+def _points_of(text: str | None, *, generation: int) -> set[StoredPoint]:
+    """Return what must be alive when a text is served, worked out without the publisher."""
+    return {
+        StoredPoint(
+            point_id(COLLECTION, document_id=DOCUMENT_ID, passage_key=passage.key.hex(), occurrence=passage.occurrence),
+            generation,
+            buried=False,
+            text=passage.text,
+            ordinal=ordinal,
+            dense=embedding_of(passage.text).dense.tobytes(),
+        )
+        for ordinal, passage in enumerate(LineSplitter().split(text or ""))
+    }
+
+
+def _named(point: StoredPoint) -> str:
+    return f"{point.text} of generation {point.generation}"
+
+
+@pytest.fixture(scope="module")
+def specs() -> list[TokenSpec]:
+    return [load_spec("o200k_base/plain"), load_spec("cl100k_base/plain")]
+
+
+
+HISTORIES: dict[str, tuple[int, list[Event]]] = {
+    "a passage comes back": (1, [Change("A\nB"), Change("B\nC"), Change("A\nC")]),
+    "a passage comes back, by two queues": (1, [Change("A\nB"), Change("B\nC", "bulk"), Change("A\nC")]),
+    "two workers die": (2, [Change("A\nB"), Change("B\nC")]),
+    "deleted and made again": (1, [Change("A\nB"), Change(None), Change("A\nC")]),
+    "deleted at the end, by two queues": (1, [Change("A\nB"), Change("B\nC", "bulk"), Change(None)]),
+    "the same text again after a deletion": (2, [Change("A"), Change(None), Change("A")]),
+    "a passage that stands twice": (1, [Change("A\nA"), Change("B\nA"), Change("A\nA")]),
+    "nothing but the metadata, twice": (2, [Change("A\nB"), Change("A\nB")]),
+    "a spec is added meanwhile": (1, [Change("A\nB"), AddSpec(), Change("B\nC")]),
+    "four changes of one passage": (1, [Change("A"), Change("B"), Change("A", "bulk"), Change("B")]),
+}
+"""Changes, and how many holders may die or fall asleep and be rescued."""
+
+
+@pytest.mark.parametrize("history", HISTORIES)
+def test_only_the_newest_generation_is_alive_in_every_order_of_steps(specs: list[TokenSpec], history: str) -> None:
+    import time
+    t=time.time()
+    rescues, script = HISTORIES[history]
+    explored = Model(Cast(specs), script=script, rescues=rescues).explore()
+    print(explored, time.time()-t)
+    assert explored.violation is None, str(explored.violation)

@@ -1,0 +1,74 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pipeline.errors import InvalidInput
+from pipeline.framing import NO_IDS
+from pipeline.tokenizers import Neighbour, encode_passage, encode_prefix, load_spec, question_ids
+from tests.unit.tokenizers.reference import SPECS, official
+from tests.unit.tokenizers.variants import gpt2_chat, o200k_colon
+
+
+@pytest.mark.parametrize("spec_id", SPECS)
+@pytest.mark.parametrize(
+    "text", ["a", "ends.", "/etc/", "it's", "<|endoftext|>", "\u0301x\u0301", "漢", "12", "a\n\nb", "=" * 500]
+)
+def test_a_passage_is_encoded_with_its_separator(spec_id: str, text: str) -> None:
+    spec = load_spec(spec_id)
+    piece = encode_passage(spec, text)
+    assert piece.right_safe
+    assert piece.ids.tolist() == official(spec.encoding).encode_ordinary(text + "\n\n")
+    assert piece.token_count == len(piece.ids)
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n", " a", "a ", "a\n", "\u3000a", "a\u2029", "a\x85", "\x1fa"])
+def test_what_is_no_passage_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInput, match="never empty and has no white space at its ends"):
+        encode_passage(load_spec("o200k_base/plain"), text)
+
+
+@pytest.mark.parametrize("text", ["a", "ends.", "def f():\n    pass", "漢字"])
+def test_a_guard_keeps_ids_that_the_end_of_a_text_would_change(text: str) -> None:
+    spec = gpt2_chat()
+    piece = encode_passage(spec, text)
+    assert piece.right_safe
+    assert not np.array_equal(piece.ids, spec.tokenizer.encode(text + "\n\n"))
+    assert spec.tokenizer.decode(piece.ids) == text + "\n\n"
+
+
+def test_a_passage_that_the_header_would_swallow_is_marked() -> None:
+    spec = o200k_colon()
+    assert encode_passage(spec, "etc/passwd/").right_safe
+    swallowed = encode_passage(spec, "/etc/passwd")
+    assert not swallowed.right_safe
+    assert spec.tokenizer.decode(swallowed.ids) == "/etc/passwd\n\n"
+
+
+def test_a_passage_whose_end_depends_on_what_follows_is_marked() -> None:
+    """Before a header and before a question alike is not enough: where contexts are text, the end counts, too."""
+    spec = gpt2_chat()
+    assert encode_passage(spec, "text").right_safe
+    end_too = replace(spec, context_ends=(*spec.context_ends, Neighbour(text="", ids=NO_IDS)))
+    assert not encode_passage(end_too, "text").right_safe
+
+
+def test_a_prefix_is_a_context_without_passages() -> None:
+    spec = load_spec("o200k_base/plain")
+    assert encode_prefix(spec) is spec.prefix_ids
+
+
+def test_prefix_question_and_suffix_are_one_run() -> None:
+    spec = load_spec("o200k_base/plain")
+    theirs = official("o200k_base")
+    question = "Why is the sky blue?"
+    apart = (
+        theirs.encode_ordinary("Question: ") + theirs.encode_ordinary(question) + theirs.encode_ordinary("\n\nAnswer:")
+    )
+    assert question_ids(spec, question).tolist() == theirs.encode_ordinary(f"Question: {question}\n\nAnswer:")
+    assert question_ids(spec, question).tolist() != apart
+
+
+def test_a_question_with_a_lone_surrogate_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="lone surrogate"):
+        question_ids(load_spec("o200k_base/plain"), "why \udfff?")
