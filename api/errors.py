@@ -116,7 +116,7 @@ async def _on_validation_error(_request: Request, error: Exception) -> Response:
     place, message = _describe(errors[0])
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     detail = f"{place}: {message}{more}" if place else f"{message}{more}"
-    members = {"item": _printable(place)} if place else {}
+    members: dict[str, Any] = {"item": _printable(place)} if place else {}
     return problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail, **members)
 
 

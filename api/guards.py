@@ -5,8 +5,10 @@ must not be talked into reaching it: a page's own host name resolved to 127.0.0.
 cross-site request in `Origin`, and a cross-site form or script without preflight in `Content-Type`.
 """
 
+import asyncio
 import ipaddress
 import re
+from contextlib import suppress
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
@@ -18,6 +20,8 @@ from api.errors import problem
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]@/\s]+)(?::[0-9]{1,5})?")
 _JSON_CHARSETS = ("utf-8", "utf8")
+_LINGER_BYTES = 64 * 1024 * 1024
+_LINGER_S = 3.0
 _WITHOUT_BODY = ("GET", "HEAD", "OPTIONS")
 
 
@@ -43,10 +47,10 @@ class _Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check a request and pass it on."""
-        answer = self.refuse(scope, Headers(scope=scope)) if scope["type"] == "http" else None
+        answer = self.refuse(scope) if scope["type"] == "http" else None
         await (answer or self._app)(scope, receive, send)
 
-    def refuse(self, scope: Scope, headers: Headers) -> Response | None:
+    def refuse(self, scope: Scope) -> Response | None:
         """Return the answer to a request that goes no further, None for one that does."""
         raise NotImplementedError
 
@@ -54,8 +58,9 @@ class _Guard:
 class LoopbackOnly(_Guard):
     """Refuses requests whose `Host` or `Origin` is not this machine's loopback with 403."""
 
-    def refuse(self, scope: Scope, headers: Headers) -> Response | None:
+    def refuse(self, scope: Scope) -> Response | None:
         """Return 403 for foreign requests."""
+        headers = Headers(scope=scope)
         hosts, origins = headers.getlist("host"), headers.getlist("origin")
         if len(hosts) != 1 or not is_loopback(hosts[0]):
             return problem(HTTPStatus.FORBIDDEN, "without API keys only requests to a loopback Host are answered")
@@ -67,10 +72,11 @@ class LoopbackOnly(_Guard):
 class JsonOnly(_Guard):
     """Refuses bodies that do not say they are JSON with 415; without a body nothing needs to be said."""
 
-    def refuse(self, scope: Scope, headers: Headers) -> Response | None:
+    def refuse(self, scope: Scope) -> Response | None:
         """Return 415 for other media types."""
         if scope["method"] in _WITHOUT_BODY:
             return None
+        headers = Headers(scope=scope)
         stated = headers.get("content-type")
         if stated is None and not _has_body(headers):
             return None
@@ -93,24 +99,37 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        stated = Headers(scope=scope).get("content-length", "")
-        if stated.isdecimal() and int(stated[:20]) > self._max_bytes:
-            await self._too_large()(scope, receive, send)
-            return
+        headers = Headers(scope=scope)
+        stated = headers.get("content-length", "")
         body = _CountedBody(receive, send, max_bytes=self._max_bytes)
-        try:
-            await self._app(scope, body.receive, body.send)
-        except _BodyTooLargeError:
-            pass  # answered below, as when the application made another answer of it
+        if stated.isdecimal() and int(stated[:20]) > self._max_bytes:
+            body.is_too_large = True
+        else:
+            with suppress(_BodyTooLargeError):  # the application may also have made an answer of it
+                await self._app(scope, body.receive, body.send)
         if body.is_too_large and not body.answered:
+            if "expect" not in headers:
+                await _drain(receive)
             await self._too_large()(scope, receive, send)
 
     def _too_large(self) -> Response:
         return problem(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
             f"the body is over {self._max_bytes:,} bytes",
-            headers={"Connection": "close"},  # the rest of it is not read
+            headers={"Connection": "close"},  # not all of it was read
         )
+
+
+async def _drain(receive: Receive) -> None:
+    """Read on for a moment: a client that is still writing when the connection closes may never see the answer."""
+    room = _LINGER_BYTES
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_LINGER_S):
+            while room > 0:
+                message = await receive()
+                room -= len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    return
 
 
 class _BodyTooLargeError(Exception):

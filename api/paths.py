@@ -4,14 +4,17 @@ A server hands over the path decoded. Then `a%2Fb` and `a/b` are one corpus name
 ids, and an id with a line feed matches no route.
 """
 
+import re
 from typing import Annotated
 from urllib.parse import quote, unquote_to_bytes
 
 from fastapi import Depends, Path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pipeline.documents.validation import check_document_id
+from pipeline.documents.validation import check_corpus_name, check_document_id, shown
 from pipeline.errors import InvalidInput, NotFound
+
+_RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class RawPaths:
@@ -44,8 +47,25 @@ def decode_segment(raw: str) -> str:
         raise InvalidInput("the address is not percent-encoded UTF-8", item=raw) from error
 
 
-def _corpus_name(corpus: Annotated[str, Path(description="Name of a corpus.")]) -> str:
+def _new_corpus_name(corpus: Annotated[str, Path(description="Name of a corpus.")]) -> str:
     return decode_segment(corpus)
+
+
+def _corpus_name(name: Annotated[str, Depends(_new_corpus_name)]) -> str:
+    require_possible_corpus(name)
+    return name
+
+
+def require_possible_corpus(name: str) -> None:
+    """Refuse names that no corpus can have before any store is asked for them.
+
+    Raises:
+        NotFound: The name is none.
+    """
+    try:
+        check_corpus_name(name)
+    except InvalidInput as error:
+        raise NotFound(f"there is no corpus {shown(name)}") from error
 
 
 def _document_id(
@@ -57,21 +77,14 @@ def _document_id(
 
 
 def _run_id(run_id: Annotated[str, Path(description="Id of a run.")]) -> str:
-    decoded = decode_segment(run_id)
-    check_text(decoded, name="run")
-    return decoded
+    if _RUN_ID.fullmatch(run_id) is None:
+        raise NotFound(f"there is no run {shown(decode_segment(run_id))}")
+    return run_id
 
 
-def check_text(value: str, *, name: str) -> None:
-    """Refuse what no stored name can hold, so that no database is asked for it.
-
-    Raises:
-        NotFound: The value holds NUL.
-    """
-    if "\0" in value:
-        raise NotFound(f"there is no such {name}")
-
-
+NewCorpusName = Annotated[str, Depends(_new_corpus_name)]
+"""Of a corpus that may be made; whoever makes it checks the name."""
 CorpusName = Annotated[str, Depends(_corpus_name)]
+"""Of a corpus that must exist; 404 for names that none can have."""
 DocumentId = Annotated[str, Depends(_document_id)]
 RunId = Annotated[str, Depends(_run_id)]

@@ -123,9 +123,7 @@ def open_token_writer(settings: Settings, *, timeout_s: float = 5.0) -> RedisTok
         timeout_s: Seconds for connecting and for each reply.
     """
     ttl_s = settings.cache_ttl if settings.ttl_policy == "fixed" else None
-    return RedisTokenWriter.connect(
-        settings.cache_url, hmac_key=_hmac_key(settings), ttl_s=ttl_s, timeout_s=timeout_s
-    )
+    return RedisTokenWriter.connect(settings.cache_url, hmac_key=_hmac_key(settings), ttl_s=ttl_s, timeout_s=timeout_s)
 
 
 def open_token_reader(settings: Settings) -> RedisTokenReader:

@@ -39,7 +39,9 @@ def ingest(
     ],
     corpus: Annotated[str, typer.Option(metavar="NAME", help="Made with the defaults if it does not exist.")],
     wait: Annotated[bool, typer.Option("--wait", help="Return when everything is served.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Read all of it first; ingest nothing if any is broken.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Read all of it first; ingest nothing if any is broken.")
+    ] = False,
 ) -> None:
     """Ingest documents. A broken line is reported and the rest ingested; running it again is always safe."""
     check_corpus_name(corpus)
@@ -130,7 +132,9 @@ def _say(report: RunReport, tally: Tally, output: Output, *, seconds: float) -> 
         output.note(f"field {name!r} is none of id, text and metadata: ignored in {times:,} lines")
     counts = _answer(report, tally, seconds=seconds)
     if counts["repeated"]:
-        output.note(f"{counts['repeated']:,} documents came again later under the same id: the last one of each is kept")
+        output.note(
+            f"{counts['repeated']:,} documents came again later under the same id: the last one of each is kept"
+        )
     output.line(
         f"run {report.id}: {counts['accepted']:,} accepted, {counts['unchanged']:,} unchanged, "
         f"{tally.broken:,} broken in {seconds:.2f} s"

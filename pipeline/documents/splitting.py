@@ -3,7 +3,7 @@
 The cuts belong to the corpus, not to a token spec, and must stay the same for the same identity: changing one moves
 points and empties the cache. The library looks ahead, over the rest of a text for line breaks and over the rest of a
 line for words, which is quadratic: a million Chinese characters without a break took 69 s, four million lines of one
-character 38 s. So long texts and long lines are cut into windows before it sees them.
+character 38 s. A cut needs no more than the next few thousand characters, so it is shown only those.
 """
 
 import re
@@ -27,13 +27,9 @@ MAX_SIZE_CHARS = MAX_PASSAGE_BYTES // 4
 
 _LIBRARY = "semantic-text-splitter"
 _ALGORITHM = 1
-_BLOCK_PASSAGES = 32
-"""Text is handed over in blocks of this many full passages at most."""
+_WINDOW_PASSAGES = 4
+"""Text is handed over in windows of this many full passages."""
 
-_LINE_PASSAGES = 4
-"""A line is handed over whole up to this many full passages."""
-
-_LINE = re.compile(r"[^\r\n]+")
 _IDENTITY = re.compile(rf"{_LIBRARY}/[^/]+/chars-(\d+)/v\d+")
 
 
@@ -93,35 +89,21 @@ class Splitter:
             raise InvalidInput(f"text holds a lone surrogate at character {error.start}") from error
 
     def _spans(self, text: str) -> Iterator[tuple[int, int]]:
-        for begin, end in self._windows(text):
-            for offset, chunk in self._library.chunk_indices(text[begin:end]):
-                yield begin + offset, begin + offset + len(chunk)
+        """Yield spans that together are the text, from one window after the other.
 
-    def _windows(self, text: str) -> Iterator[tuple[int, int]]:
-        """Yield spans that together are the text: at most a block each, with no line longer than `_LINE_PASSAGES`."""
-        line_limit, begin = _LINE_PASSAGES * self.size_chars, 0
+        A window's last span was cut by the window, not by the text, so the next window begins with it.
+        """
+        begin, window_chars = 0, _WINDOW_PASSAGES * self.size_chars
         while begin < len(text):
-            block_end = _cut(text, start=begin, limit=_BLOCK_PASSAGES * self.size_chars, after=("\n\n", "\n", " "))
-            for line in _LINE.finditer(text, begin, block_end):
-                line_start = line.start()
-                while line.end() - line_start > line_limit:
-                    line_start = _cut(text, start=line_start, limit=line_limit, after=(" ",))
-                    yield begin, line_start
-                    begin = line_start
-            yield begin, block_end
-            begin = block_end
+            end = min(begin + window_chars, len(text))
+            chunks = self._library.chunk_indices(text[begin:end])
+            if end < len(text):
+                chunks.pop()
+            for offset, chunk in chunks:
+                yield begin + offset, begin + offset + len(chunk)
+            offset, chunk = chunks[-1]
+            begin += offset + len(chunk)
 
     @cached_property
     def _library(self) -> TextSplitter:
         return TextSplitter(self.size_chars, trim=False)
-
-
-def _cut(text: str, *, start: int, limit: int, after: tuple[str, ...]) -> int:
-    """Return where a window from `start` ends: after the first of the separators found in its last half."""
-    if len(text) - start <= limit:
-        return len(text)
-    for separator in after:
-        found = text.rfind(separator, start + limit // 2, start + limit)
-        if found >= 0:
-            return found + len(separator)
-    return start + limit

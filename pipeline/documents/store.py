@@ -30,6 +30,8 @@ class Acceptance:
     generation: int
     changed: bool
     """False: the head already says the same."""
+    waits: bool
+    """Whether this generation is still to be published."""
     bucket: int
 
 
@@ -56,8 +58,9 @@ def accept_texts(
     for change in ordered:
         if (head := heads.get(change.id)) is not None:
             same = head.content_hash == change.content_hash and head.state not in (_DEAD, _DELETED)
+            waits = not same or head.published_generation < head.generation
             accepted[change.id] = Acceptance(
-                head.pk, head.id, head.generation + (not same), changed=not same, bucket=head.bucket
+                head.pk, head.id, head.generation + (not same), changed=not same, waits=waits, bucket=head.bucket
             )
     changed = [change for change in ordered if accepted[change.id].changed]
     _advance_heads(connection, [c for c in changed if c.id in heads], heads, queue=queue, now=now)
@@ -76,13 +79,13 @@ def accept_deletions(
     pks = [heads[change.id].pk for change in known]
     connection.execute(delete(ContentRow).where(ContentRow.document_pk.in_(pks)))
     return [
-        Acceptance(head.pk, head.id, head.generation + 1, changed=True, bucket=head.bucket)
+        Acceptance(head.pk, head.id, head.generation + 1, changed=True, waits=True, bucket=head.bucket)
         for head in (heads[change.id] for change in known)
     ]
 
 
-Head: TypeAlias = "Row[int, str, int, str, int, bytes | None, int]"
-"""A locked head: pk, id, generation, state, served_generation, content_hash, bucket."""
+Head: TypeAlias = "Row[int, str, int, str, int, int, bytes | None, int]"
+"""A locked head: pk, id, generation, state, published_generation, served_generation, content_hash, bucket."""
 
 _DEAD, _DELETED = DocumentState.DEAD.value, DocumentState.DELETED.value
 
@@ -96,6 +99,7 @@ def _lock_heads(connection: Connection, corpus_pk: int, ids: Sequence[str]) -> d
             DocumentRow.id,
             DocumentRow.generation,
             DocumentRow.state,
+            DocumentRow.published_generation,
             DocumentRow.served_generation,
             DocumentRow.content_hash,
             DocumentRow.bucket,
@@ -131,7 +135,10 @@ def _insert_new(
     inserted = insert_missing(
         connection, _DOCUMENTS, rows, key=["corpus_pk", "id"], returning=["pk", "id", "generation", "bucket"]
     )
-    return {row.id: Acceptance(row.pk, row.id, row.generation, changed=True, bucket=row.bucket) for row in inserted}
+    return {
+        row.id: Acceptance(row.pk, row.id, row.generation, changed=True, waits=True, bucket=row.bucket)
+        for row in inserted
+    }
 
 
 def _advance_heads(

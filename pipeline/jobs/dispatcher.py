@@ -24,6 +24,7 @@ from pipeline.jobs.store import (
     count_outstanding,
     mark_published,
     mark_unpublished,
+    prune_finished,
     queue_status,
     requeue_forgotten,
     worker_slots,
@@ -42,6 +43,7 @@ LEAD_S = 5.0
 _WORKER_ALIVE_MS = 30_000
 _SLOTS_WITHOUT_WORKERS = 4
 _SWEEP_S = 10.0
+_KEPT_MS = 7 * 24 * 3_600_000
 
 
 class JobPublisher(Protocol):
@@ -165,6 +167,7 @@ class Dispatcher:
         if forgotten:
             _log.error("jobs.forgotten", keys=forgotten)
         seal_abandoned(self._database)
+        prune_finished(self._database, older_than_ms=_KEPT_MS)
         with self._database.read() as connection:
             for status in queue_status(connection):
                 metrics.QUEUE_DEPTH.labels(status.name).set(status.depth)

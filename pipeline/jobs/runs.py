@@ -50,7 +50,11 @@ def open_run(connection: Connection, corpus_pk: int, *, kind: str, sealed: bool)
 
 
 def add_items(connection: Connection, run_id: str, accepted: Sequence[Acceptance]) -> None:
-    """Add documents to a run; older pending items of the changed ones are superseded, in any run."""
+    """Add documents to a run; older pending items of the changed ones are superseded, in any run.
+
+    A document that is equal to a head nobody has published yet waits for that: a run that has succeeded promises that
+    its documents are served.
+    """
     now = connection.execute(select(now_ms())).scalar_one()
     changed = {item.document_pk for item in accepted if item.changed}
     connection.execute(
@@ -63,7 +67,7 @@ def add_items(connection: Connection, run_id: str, accepted: Sequence[Acceptance
             "run_id": run_id,
             "document_pk": item.document_pk,
             "generation": item.generation,
-            "outcome": (Outcome.PENDING if item.changed else Outcome.UNCHANGED).value,
+            "outcome": (Outcome.PENDING if item.waits else Outcome.UNCHANGED).value,
             "tokens": 0,
             "attempts": 0,
             "updated_at": now,

@@ -6,7 +6,7 @@ Event jobs belong to no run: at most one is pending per (corpus, queue, bucket).
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, and_, case, exists, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, case, delete, exists, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from pipeline.database import Database, now_ms, rows_affected
@@ -104,6 +104,18 @@ def requeue_forgotten(database: Database) -> int:
             for corpus_pk, queue, bucket in sorted(keys):
                 request_event_jobs(connection, corpus_pk, queue=queue, buckets=[bucket])
     return len(keys)
+
+
+def prune_finished(database: Database, *, older_than_ms: int, limit: int = 5000) -> int:
+    """Delete event jobs that ended long ago; what they did is in documents and run items. Return how many went."""
+    old = (
+        select(JOBS.c.pk)
+        .where(JOBS.c.kind == "event", JOBS.c.finished_at < now_ms() - older_than_ms)
+        .order_by(JOBS.c.pk)
+        .limit(limit)
+    )
+    with database.write() as connection:
+        return rows_affected(connection.execute(delete(JOBS).where(JOBS.c.pk.in_(old))))
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,15 +67,25 @@ def list_documents(
     after: str = "",
     limit: int = 100,
     state: str | None = None,
+    is_present: PresenceCheck | None = None,
 ) -> list[DocumentReport]:
-    """Return documents ordered by id, those after an id; deleted ones only when asked for by state."""
+    """Return documents ordered by id, those after an id; deleted ones only when asked for by state.
+
+    Args:
+        connection: An open unit.
+        corpus: Their corpus.
+        after: Only documents whose id is greater.
+        limit: At most this many.
+        state: Only documents in this state.
+        is_present: Asks the cache; None to believe the ledger.
+    """
     statement = _documents(corpus).where(DocumentRow.id > after).order_by(DocumentRow.id).limit(limit)
     if state is None:
         statement = statement.where(DocumentRow.state != DocumentState.DELETED.value)
     else:
         statement = statement.where(DocumentRow.state == state)
     active = _active(connection, corpus)
-    return [_report(row, active, None) for row in connection.execute(statement)]
+    return [_report(row, active, is_present) for row in connection.execute(statement)]
 
 
 def _active(connection: Connection, corpus: Corpus) -> CorpusSpec:
@@ -105,9 +115,7 @@ def _documents(corpus: Corpus) -> "Select[*tuple[Any, ...]]":
     )
 
 
-def _report(
-    row: "Row[*tuple[Any, ...]]", active: CorpusSpec, is_present: PresenceCheck | None
-) -> DocumentReport:
+def _report(row: "Row[*tuple[Any, ...]]", active: CorpusSpec, is_present: PresenceCheck | None) -> DocumentReport:
     keys = [span.key for span in unpack_spans(row.passages or b"")]
     written = row.ledger_generation is not None and row.ledger_generation == row.manifest_generation
     counts: list[int] = np.frombuffer(row.token_counts, dtype="<u4").tolist() if written else []

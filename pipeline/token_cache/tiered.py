@@ -181,6 +181,10 @@ class TokenCache:
         self._l1.clear()
         return await self._reader.clear(fingerprint)
 
+    def clear_memory(self) -> None:
+        """Drop this process' L1 only: what the shared cache holds is asked for anew."""
+        self._l1.clear()
+
     async def ping(self) -> None:
         """Return when the shared cache answers.
 

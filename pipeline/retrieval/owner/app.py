@@ -1,17 +1,14 @@
-"""HTTP around the shelf: key, size limit, parsing, and Qdrant's shape of answers and errors."""
+"""HTTP around the shelf, one ASGI application: key, size limit, parsing, and Qdrant's shape of answers and errors."""
 
 import hmac
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qsl
 
 import orjson
 from pydantic import ValidationError
-from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
-from starlette.types import Lifespan
 
 from pipeline.errors import Conflict, ForefillError, InvalidInput, NotFound, TooLarge
 from pipeline.retrieval.owner.engine import OutOfSpaceError
@@ -22,7 +19,7 @@ from pipeline.telemetry.logs import get_logger
 SPOKEN_VERSION = "1.20.0"
 """Version of Qdrant's REST that is spoken; qdrant-client compares it with its own."""
 
-_ANY_METHOD = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]
+_PROBES = ("/healthz", "/livez", "/readyz")
 _HARMLESS_PARAMETERS = {"wait", "ordering", "timeout", "consistency"}
 """Query parameters that are always fulfilled: one copy, one writer, applied before the answer."""
 _STATUS: dict[type[ForefillError], int] = {
@@ -32,92 +29,105 @@ _STATUS: dict[type[ForefillError], int] = {
     InvalidInput: 400,
     OutOfSpaceError: 507,
 }
+"""The first that fits counts; 500 if none does."""
 
 _log = get_logger(__name__)
-_Handler = Callable[[Request], Awaitable[Response]]
+_Message = MutableMapping[str, Any]
+_Receive = Callable[[], Awaitable[_Message]]
+_Send = Callable[[_Message], Awaitable[None]]
 
 
-def build_app(shelf: Shelf, *, api_key: str, max_body_bytes: int, lifespan: Lifespan[Starlette]) -> Starlette:
-    """Return the ASGI application.
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    content: bytes
+    media_type: bytes = b"application/json"
+
+
+class OwnerApp:
+    """The ASGI application. Each request is handled without a pause between reading its body and its answer.
 
     Args:
-        shelf: Collections, open until the lifespan ends.
+        shelf: Collections; open as long as the application serves.
         api_key: Every request but the probes must carry it in `api-key`.
         max_body_bytes: A longer body is refused with 413, and not read to its end.
-        lifespan: What runs around serving.
     """
-    probes = [Route(path, _alive, methods=["GET"]) for path in ("/healthz", "/livez", "/readyz")]
-    served = [
-        Route(each.path, _guarded(_served(each, shelf, max_body_bytes=max_body_bytes), api_key), methods=[each.method])
-        for each in ENDPOINTS
-    ]
-    others = [
-        Route("/", _guarded(_version, api_key), methods=["GET"]),
-        Route("/{path:path}", _guarded(_not_served, api_key), methods=_ANY_METHOD),
-    ]
-    return Starlette(routes=[*probes, *served, *others], lifespan=lifespan)
 
+    def __init__(self, shelf: Shelf, *, api_key: str, max_body_bytes: int) -> None:
+        self._shelf = shelf
+        self._api_key = api_key.encode()
+        self._max_body_bytes = max_body_bytes
+        self._endpoints = {(each.method, each.path): each for each in ENDPOINTS}
 
-async def _alive(_request: Request) -> Response:
-    """Shards are loaded before the socket is opened, so whoever gets an answer can be served."""
-    return PlainTextResponse("all shards are ready")
+    async def __call__(self, scope: _Message, receive: _Receive, send: _Send) -> None:
+        """Answer one request."""
+        answer = await self._answer(scope, receive)
+        headers = [(b"content-type", answer.media_type), (b"content-length", b"%d" % len(answer.content))]
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.body", "body": answer.content})
 
-
-async def _version(_request: Request) -> Response:
-    body = {"title": "Forefill: embedded Qdrant engine, a subset of Qdrant's REST", "version": SPOKEN_VERSION}
-    return Response(orjson.dumps(body), media_type="application/json")
-
-
-async def _not_served(request: Request) -> Response:
-    raise InvalidInput(f"The embedded engine does not serve {request.method} {request.url.path}; run a Qdrant server")
-
-
-def _guarded(handler: _Handler, api_key: str) -> _Handler:
-    """Ask for the key before anything else is looked at, and answer every error in Qdrant's shape."""
-    expected = api_key.encode()
-
-    async def guarded(request: Request) -> Response:
+    async def _answer(self, scope: _Message, receive: _Receive) -> _Answer:
+        """Ask for the key before anything else is looked at, and answer every error in Qdrant's shape."""
         started = time.perf_counter()
-        if not hmac.compare_digest(request.headers.get("api-key", "").encode(), expected):
+        if scope["path"] in _PROBES and scope["method"] == "GET":
+            # Shards are loaded before the socket is opened, so whoever gets an answer can be served.
+            return _Answer(200, b"all shards are ready", b"text/plain")
+        headers = dict(scope["headers"])
+        if not hmac.compare_digest(headers.get(b"api-key", b""), self._api_key):
             return _failure(401, "Must provide the API key in the header `api-key`", started)
         try:
-            return await handler(request)
+            return await self._serve(scope, headers, receive, started)
         except ForefillError as error:
             status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
             if status >= 500:
-                _log.exception("qdrant.engine_failure", method=request.method, path=request.url.path)
+                _log.exception("qdrant.engine_failure", method=scope["method"], path=scope["path"])
             return _failure(status, str(error), started)
 
-    return guarded
+    async def _serve(self, scope: _Message, headers: dict[bytes, bytes], receive: _Receive, started: float) -> _Answer:
+        if (scope["method"], scope["path"]) == ("GET", "/"):
+            title = "Forefill: embedded Qdrant engine, a subset of Qdrant's REST"
+            return _Answer(200, orjson.dumps({"title": title, "version": SPOKEN_VERSION}))
+        path, name = _split(scope["path"])
+        endpoint = self._endpoints.get((scope["method"], path))
+        if endpoint is None:
+            raise InvalidInput(
+                f"The embedded engine does not serve {scope['method']} {scope['path']}; run a Qdrant server for it"
+            )
+        _check_parameters(scope["query_string"])
+        body = _parse(endpoint, await self._read(headers, receive))
+        result = endpoint.handle(self._shelf, name, body)
+        return _Answer(200, orjson.dumps({"result": result, "status": "ok", "time": time.perf_counter() - started}))
 
-
-def _served(endpoint: Endpoint, shelf: Shelf, *, max_body_bytes: int) -> _Handler:
-    async def handler(request: Request) -> Response:
-        started = time.perf_counter()
-        if unknown := request.query_params.keys() - _HARMLESS_PARAMETERS:
-            raise InvalidInput(f"The embedded engine does not serve the query parameters {sorted(unknown)}")
-        body = _parse(endpoint, await _read(request, max_bytes=max_body_bytes))
-        result = endpoint.handle(shelf, request.path_params.get("name", ""), body)
-        return _json(200, {"result": result, "status": "ok", "time": time.perf_counter() - started})
-
-    return handler
-
-
-async def _read(request: Request, *, max_bytes: int) -> bytes:
-    """Read the body, stopping as soon as it is too long."""
-    too_large = TooLarge(f"A request body may have {max_bytes} bytes")
-    declared = request.headers.get("content-length", "0")
-    if not declared.isdecimal() or int(declared) > max_bytes:
-        raise too_large
-    body = bytearray()
-    try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > max_bytes:
+    async def _read(self, headers: dict[bytes, bytes], receive: _Receive) -> bytes:
+        """Read the body, stopping as soon as it is too long."""
+        too_large = TooLarge(f"A request body may have {self._max_body_bytes} bytes")
+        declared = headers.get(b"content-length", b"0")
+        if not declared.isdigit() or int(declared) > self._max_body_bytes:
+            raise too_large
+        body = bytearray()
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise InvalidInput("The request ended before its body did")
+            body += message.get("body", b"")
+            if len(body) > self._max_body_bytes:
                 raise too_large
-    except ClientDisconnect as error:
-        raise InvalidInput("The request ended before its body did") from error
-    return bytes(body)
+            if not message.get("more_body", False):
+                return bytes(body)
+
+
+def _split(path: str) -> tuple[str, str]:
+    """Return a path as the table of endpoints writes it, and the collection's name in it ("" without one)."""
+    parts = path.split("/")
+    if len(parts) < 3 or parts[1] != "collections":
+        return path, ""
+    return "/".join(["", "collections", "{name}", *parts[3:]]), parts[2]
+
+
+def _check_parameters(query: bytes) -> None:
+    names = {name for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True)}
+    if unknown := names - _HARMLESS_PARAMETERS:
+        raise InvalidInput(f"The embedded engine does not serve the query parameters {sorted(unknown)}")
 
 
 def _parse(endpoint: Endpoint, body: bytes) -> Any:
@@ -132,9 +142,5 @@ def _parse(endpoint: Endpoint, body: bytes) -> Any:
         raise InvalidInput(f"The body is not what this path takes: {where}: {first['msg']}") from error
 
 
-def _failure(status: int, message: str, started: float) -> Response:
-    return _json(status, {"status": {"error": message}, "time": time.perf_counter() - started})
-
-
-def _json(status: int, content: dict[str, Any]) -> Response:
-    return Response(orjson.dumps(content), status_code=status, media_type="application/json")
+def _failure(status: int, message: str, started: float) -> _Answer:
+    return _Answer(status, orjson.dumps({"status": {"error": message}, "time": time.perf_counter() - started}))

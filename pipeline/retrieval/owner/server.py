@@ -5,17 +5,13 @@ import ipaddress
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import uvicorn
-from starlette.applications import Starlette
-from starlette.types import Lifespan
 
 from pipeline.errors import ConfigurationError, ForefillError
-from pipeline.retrieval.owner.app import build_app
+from pipeline.retrieval.owner.app import OwnerApp
 from pipeline.retrieval.owner.shelf import Shelf
 from pipeline.settings import MIB
 from pipeline.telemetry.logs import get_logger
@@ -53,37 +49,31 @@ def run_owner(options: OwnerOptions) -> None:
     if not options.api_key:
         raise ConfigurationError("The embedded Qdrant engine needs an API key: set FOREFILL_QDRANT_API_KEY")
     with Shelf.opened(options.data_dir) as shelf, _listener(options) as listener:
-        app = build_app(
-            shelf,
-            api_key=options.api_key,
-            max_body_bytes=options.max_body_bytes,
-            lifespan=_flushing(shelf, interval_s=options.flush_interval_s),
-        )
-        _log.info("qdrant.ready", url=_url(listener), collections=len(shelf.names()))
         # uvicorn finishes what is being served and then raises the signal again: this makes that an orderly exit.
         signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
         config = uvicorn.Config(
-            app, log_config=None, access_log=False, timeout_keep_alive=75, timeout_graceful_shutdown=3, lifespan="on"
+            OwnerApp(shelf, api_key=options.api_key, max_body_bytes=options.max_body_bytes),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=3,
         )
-        uvicorn.Server(config).run(sockets=[listener])
+        _log.info("qdrant.ready", url=_url(listener), collections=len(shelf.names()))
+        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+            runner.run(_serve(config, listener, shelf, flush_interval_s=options.flush_interval_s))
 
 
-def _flushing(shelf: Shelf, *, interval_s: float) -> Lifespan[Starlette]:
-    """Flush at an interval while serving, and close the shards when serving ends."""
-
-    @asynccontextmanager
-    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        task = asyncio.create_task(_flush_forever(shelf, interval_s=interval_s))
-        try:
-            yield
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-            shelf.close()
-            _log.info("qdrant.stopped")
-
-    return lifespan
+async def _serve(config: uvicorn.Config, listener: socket.socket, shelf: Shelf, *, flush_interval_s: float) -> None:
+    """Serve and flush side by side, in one thread; close the shards when serving ends, however it ends."""
+    flushing = asyncio.create_task(_flush_forever(shelf, interval_s=flush_interval_s))
+    try:
+        await uvicorn.Server(config).serve(sockets=[listener])
+    finally:
+        flushing.cancel()
+        shelf.close()
+        _log.info("qdrant.stopped")
 
 
 async def _flush_forever(shelf: Shelf, *, interval_s: float) -> None:

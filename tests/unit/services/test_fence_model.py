@@ -21,7 +21,7 @@ from tests.support.fence_world import COLLECTION, Cast, Holder, LineSplitter, St
 from tests.support.interleavings import Exploration, explore
 from tests.support.publication_twin import DOCUMENT_ID, DocumentRows, Lease, PublicationRules
 
-_MOST_STATES = 60_000
+_MOST_STATES = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,8 @@ class Model:
         written = [spec.fingerprint for spec in specs if spec.spec_id in rows.ledger]
         if any((fingerprint, key) not in world.cache for fingerprint in written for key in served):
             return "the ledger names an entry that was not written"
+        if is_end and rows.text is not None and rows.ledger != {spec.spec_id for spec in specs[: rows.spec_count]}:
+            return "not every spec was filled"
         return "the head can never be published" if is_end and rows.is_behind else None
 
     def _happens(self, event: Event, world: World) -> tuple[str, World]:
@@ -122,26 +124,185 @@ def specs() -> list[TokenSpec]:
 
 
 
-HISTORIES: dict[str, tuple[int, list[Event]]] = {
-    "a passage comes back": (1, [Change("A\nB"), Change("B\nC"), Change("A\nC")]),
-    "a passage comes back, by two queues": (1, [Change("A\nB"), Change("B\nC", "bulk"), Change("A\nC")]),
-    "two workers die": (2, [Change("A\nB"), Change("B\nC")]),
-    "deleted and made again": (1, [Change("A\nB"), Change(None), Change("A\nC")]),
-    "deleted at the end, by two queues": (1, [Change("A\nB"), Change("B\nC", "bulk"), Change(None)]),
-    "the same text again after a deletion": (2, [Change("A"), Change(None), Change("A")]),
-    "a passage that stands twice": (1, [Change("A\nA"), Change("B\nA"), Change("A\nA")]),
-    "nothing but the metadata, twice": (2, [Change("A\nB"), Change("A\nB")]),
-    "a spec is added meanwhile": (1, [Change("A\nB"), AddSpec(), Change("B\nC")]),
-    "four changes of one passage": (1, [Change("A"), Change("B"), Change("A", "bulk"), Change("B")]),
+def _explored(cast: Cast, script: Sequence[Event], *, rescues: int) -> Exploration[World]:
+    return Model(cast, script=script, rescues=rescues).explore()
+
+
+COMES_BACK = (Change("A\nB"), Change("B\nC"), Change("A\nC"))
+STAYS = (Change("A"), Change("A\nB"), Change("A"))
+DELETED_BETWEEN = (Change("A\nB"), Change(None), Change("A\nC"))
+
+HISTORIES: dict[str, tuple[int, Sequence[Event]]] = {
+    "a passage comes back": (1, COMES_BACK),
+    "a passage stays": (1, STAYS),
+    "two queues": (1, (Change("A\nB"), Change("B\nC", "bulk"), Change(None))),
+    "two workers die": (2, (Change("A\nB"), Change("B\nC"))),
+    "deleted and made again": (1, DELETED_BETWEEN),
+    "a passage that stands twice": (1, (Change("A\nA"), Change("B\nA"), Change("A\nA"))),
+    "nothing but the metadata": (1, (Change("A\nB"), Change("A\nB"))),
+    "a spec is added meanwhile": (1, (Change("A\nB"), AddSpec(), Change("B\nC"))),
 }
 """Changes, and how many holders may die or fall asleep and be rescued."""
+
+LONG_HISTORIES: dict[str, tuple[int, Sequence[Event]]] = {
+    "a passage comes back by another queue": (1, (Change("A\nB"), Change("B\nC", "bulk"), Change("A\nC"))),
+    "the same text after a deletion, two workers die": (2, (Change("A"), Change(None), Change("A"))),
+    "four changes by two queues": (1, (Change("A"), Change("B"), Change("A", "bulk"), Change("B"))),
+}
 
 
 @pytest.mark.parametrize("history", HISTORIES)
 def test_only_the_newest_generation_is_alive_in_every_order_of_steps(specs: list[TokenSpec], history: str) -> None:
-    import time
-    t=time.time()
     rescues, script = HISTORIES[history]
-    explored = Model(Cast(specs), script=script, rescues=rescues).explore()
-    print(explored, time.time()-t)
+    explored = _explored(Cast(specs), script, rescues=rescues)
     assert explored.violation is None, str(explored.violation)
+    assert explored.states > 1_000, "the model has become smaller than its claim"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("history", LONG_HISTORIES)
+def test_only_the_newest_generation_is_alive_in_longer_histories(specs: list[TokenSpec], history: str) -> None:
+    rescues, script = LONG_HISTORIES[history]
+    explored = _explored(Cast(specs), script, rescues=rescues)
+    assert explored.violation is None, str(explored.violation)
+
+
+class _BrokenIndex(MemoryVectorIndex):
+    """Lets a test write without the conditions."""
+
+    def put(self, name: str, point: Point) -> None:
+        self._get(name).buried.pop(point.point_id, None)
+        self._get(name).alive[point.point_id] = point
+
+    def stored(self, name: str, identity: str) -> int | None:
+        state = self.states(name, [identity]).get(identity)
+        return None if state is None else state.generation
+
+
+class _UpsertsAlways(_BrokenIndex):
+    def upsert(self, name: str, points: Sequence[Point]) -> None:
+        for point in points:
+            self.put(name, point)
+
+
+class _UpsertsOverAnyOther(_BrokenIndex):
+    def upsert(self, name: str, points: Sequence[Point]) -> None:
+        for point in points:
+            if self.stored(name, point.point_id) != point.generation:
+                self.put(name, point)
+
+
+class _AdvancesAlways(_BrokenIndex):
+    def advance(self, name: str, moves: Sequence[PointMove]) -> None:
+        alive = self.living(name)
+        for move in moves:
+            if move.point_id in alive:
+                self.put(name, replace(alive[move.point_id], generation=move.generation, ordinal=move.ordinal))
+
+
+class _AdvancesTombstones(_BrokenIndex):
+    def advance(self, name: str, moves: Sequence[PointMove]) -> None:
+        super().advance(name, moves)
+        for move in moves:
+            super().bury(name, [Tombstone(move.point_id, DOCUMENT_ID, move.generation)])
+
+
+class _DeletesPlainly(_BrokenIndex):
+    def bury(self, name: str, tombstones: Sequence[Tombstone]) -> None:
+        for stone in tombstones:
+            if (self.stored(name, stone.point_id) or 0) < stone.generation:
+                self._get(name).alive.pop(stone.point_id, None)
+
+
+class _BuriesAlways(_BrokenIndex):
+    def bury(self, name: str, tombstones: Sequence[Tombstone]) -> None:
+        for stone in tombstones:
+            self._get(name).alive.pop(stone.point_id, None)
+            self._get(name).buried.pop(stone.point_id, None)
+        super().bury(name, tombstones)
+
+
+class _RecordsNoIntents(PublicationRules):
+    def record_intents(
+        self, rows: DocumentRows, work: DocumentWork, points: Sequence[str], *, queue: str, fence: int
+    ) -> tuple[DocumentRows, bool]:
+        _, unmoved = super().record_intents(rows, work, points, queue=queue, fence=fence)
+        return rows, unmoved
+
+
+class _IntendsForOldHeads(PublicationRules):
+    def record_intents(
+        self, rows: DocumentRows, work: DocumentWork, points: Sequence[str], *, queue: str, fence: int
+    ) -> tuple[DocumentRows, bool]:
+        self.check_fence(rows, queue=queue, fence=fence)
+        return replace(rows, intents=rows.intents | {(work.generation, frozenset(points))}), True
+
+
+class _ServesOldHeads(PublicationRules):
+    def store_published(
+        self, rows: DocumentRows, published: PublishedDocument, *, queue: str, fence: int
+    ) -> DocumentRows:
+        as_head = replace(rows, generation=published.work.generation)
+        served = super().store_published(as_head, published, queue=queue, fence=fence)
+        return replace(served, generation=rows.generation)
+
+
+class _ForgetsAllIntentsAtOnce(PublicationRules):
+    def record_intents(
+        self, rows: DocumentRows, work: DocumentWork, points: Sequence[str], *, queue: str, fence: int
+    ) -> tuple[DocumentRows, bool]:
+        return super().record_intents(replace(rows, intents=frozenset()), work, points, queue=queue, fence=fence)
+
+
+class _FillsLast(Publisher):
+    def _fill(self, documents: Sequence[Prepared], specs: Sequence[TokenSpec]) -> None:
+        pass
+
+    def _settle(self, mine: Sequence[Prepared]) -> None:
+        super()._fill(mine, self._specs)
+        super()._settle(mine)
+
+
+class _RetiresOnlyWhatWasServed(Publisher):
+    def _tombstones(self, document: Prepared) -> list[Tombstone]:
+        forgetful = replace(document.work, older_points=frozenset())
+        return super()._tombstones(replace(document, work=forgetful))
+
+
+class _TrustsTheManifest(Publisher):
+    def _points_to_store(self, documents: Sequence[Prepared], moves: Sequence[PointMove]) -> list[Point]:
+        return [point for document in documents for point in self._points(document, document.embeddings)]
+
+
+BROKEN_INDEXES = [
+    _UpsertsAlways,
+    _UpsertsOverAnyOther,
+    _AdvancesAlways,
+    _AdvancesTombstones,
+    _DeletesPlainly,
+    _BuriesAlways,
+]
+BROKEN_RULES = [_RecordsNoIntents, _IntendsForOldHeads, _ServesOldHeads, _ForgetsAllIntentsAtOnce]
+BROKEN_PUBLISHERS = [_FillsLast, _RetiresOnlyWhatWasServed, _TrustsTheManifest]
+
+
+def _is_found_out(cast: Cast) -> bool:
+    histories = (STAYS, COMES_BACK, DELETED_BETWEEN)
+    return any(_explored(cast, script, rescues=1).violation is not None for script in histories)
+
+
+@pytest.mark.parametrize("index", BROKEN_INDEXES)
+def test_an_index_without_one_of_its_conditions_is_found_out(
+    specs: list[TokenSpec], index: type[MemoryVectorIndex]
+) -> None:
+    assert _is_found_out(Cast(specs, index=index))
+
+
+@pytest.mark.parametrize("rules", BROKEN_RULES)
+def test_a_ledger_without_one_of_its_rules_is_found_out(specs: list[TokenSpec], rules: type[PublicationRules]) -> None:
+    assert _is_found_out(Cast(specs, rules=rules()))
+
+
+@pytest.mark.parametrize("publisher", BROKEN_PUBLISHERS)
+def test_a_publisher_that_leaves_out_a_step_is_found_out(specs: list[TokenSpec], publisher: type[Publisher]) -> None:
+    assert _is_found_out(Cast(specs, publisher=publisher))

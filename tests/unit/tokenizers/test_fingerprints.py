@@ -3,9 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.documents.content import CANONICAL_FORM_VERSION as DOCUMENTS_VERSION
 from pipeline.framing import Frame, Text, packaged_frame
-from pipeline.tokenizers import CANONICAL_FORM_VERSION, TokenizerIdentity, load_spec, spec_fingerprint
+from pipeline.tokenizers import TokenizerIdentity, load_spec, spec_fingerprint
 
 PLAIN = packaged_frame("plain")
 IDENTITY = TokenizerIdentity(vocabulary_sha256="ab" * 32, pattern=r"\s+", special_tokens={"<a>": 1, "<b>": 2})
@@ -66,7 +65,3 @@ def test_golden_ids_as_computed_change_the_fingerprint(ids: list[list[int]]) -> 
     assert spec_fingerprint(IDENTITY, frame=PLAIN, golden_ids=computed) != spec_fingerprint(
         IDENTITY, frame=PLAIN, golden_ids=GOLDEN
     )
-
-
-def test_documents_and_fingerprints_mean_the_same_canonical_form() -> None:
-    assert CANONICAL_FORM_VERSION == DOCUMENTS_VERSION

@@ -1,0 +1,86 @@
+"""Bodies: JSON read by orjson, and by the slower standard library where orjson would change or hide something.
+
+orjson makes a float of an integer over 64 bits, and says of a lone surrogate only at which byte it is. The standard
+library keeps both, so that the rules for documents can name the document.
+"""
+
+import json
+import math
+import re
+from typing import Any, NoReturn
+
+import orjson
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+
+from pipeline.services.presenting import to_json
+
+_LONG_NUMBER = re.compile(rb"[0-9]{19}")
+
+
+class JsonRequest(Request):
+    """A request whose body is read by `parse_json`."""
+
+    async def json(self) -> Any:
+        """Return the parsed body.
+
+        Raises:
+            json.JSONDecodeError: It is not JSON.
+        """
+        return parse_json(await self.body())
+
+
+class JsonRoute(APIRoute):
+    """A route whose bodies are read by `parse_json`."""
+
+    def get_route_handler(self) -> Any:
+        """Return the framework's handler, given a `JsonRequest`."""
+        handle = super().get_route_handler()
+
+        async def handle_json(request: Request) -> Response:
+            return await handle(JsonRequest(request.scope, request.receive))
+
+        return handle_json
+
+
+def parse_json(body: bytes) -> Any:
+    """Read JSON without changing anything in it.
+
+    Raises:
+        json.JSONDecodeError: It is not JSON, too deeply nested, or holds a number that is not finite.
+    """
+    if _LONG_NUMBER.search(body):
+        return _parse_exactly(body)
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        if "surrogate" in error.msg:
+            return _parse_exactly(body)
+        raise
+
+
+def json_answer(value: object, *, status: int = 200) -> Response:
+    """Return an answer; numpy arrays in it become lists of numbers."""
+    return Response(to_json(value), status_code=status, media_type="application/json")
+
+
+def _parse_exactly(body: bytes) -> Any:
+    try:
+        return json.loads(body.decode(), parse_constant=_refuse_constant, parse_float=_finite)
+    except json.JSONDecodeError:
+        raise
+    except RecursionError as error:
+        raise json.JSONDecodeError("nested too deeply", "", 0) from error
+    except ValueError as error:  # not UTF-8, or a number of thousands of digits
+        raise json.JSONDecodeError(str(error)[:100], "", 0) from error
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise json.JSONDecodeError(f"{name} is no JSON", "", 0)
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise json.JSONDecodeError("a number is too large", "", 0)
+    return value

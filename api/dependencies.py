@@ -1,0 +1,140 @@
+"""What handlers are given: the process's services, and threads to wait for SQL in.
+
+SQL blocks, so it never runs on the event loop. Writers have a few threads of their own: a slow disk makes writes wait
+for one another, and neither reads nor questions for them.
+"""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Annotated, TypeVar
+
+import anyio.to_thread
+from anyio import CapacityLimiter
+from fastapi import Depends, Request
+from sqlalchemy import Connection
+
+from pipeline.database import Database
+from pipeline.errors import ForefillError, Unavailable
+from pipeline.factory import (
+    ReadContext,
+    corpus_defaults,
+    open_database,
+    open_read_context,
+    open_token_writer,
+)
+from pipeline.jobs.redis_nudge import Nudger
+from pipeline.services.ingestion import CorpusDefaults, IngestionService
+from pipeline.services.inspection import PresenceCheck
+from pipeline.settings import Settings
+from pipeline.telemetry.logs import get_logger
+from pipeline.token_cache import RedisTokenWriter
+from pipeline.tokenizers import check_golden, load_spec
+
+_log = get_logger(__name__)
+
+_READ_THREADS = 8
+_WRITE_THREADS = 4
+_CACHE_TIMEOUT_S = 1.0
+"""For what operators ask the cache; questions have a shorter time-out of their own."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ApiContext:
+    """What lives as long as this process's event loop."""
+
+    settings: Settings
+    database: Database
+    read_path: ReadContext
+    ingestion: IngestionService
+    defaults: CorpusDefaults
+    cache: RedisTokenWriter
+    nudger: Nudger
+    golden_failure: str | None
+    """Why this process would compute other ids than recorded; None if it would not."""
+    _readers: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_READ_THREADS))
+    _writers: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_WRITE_THREADS))
+
+    async def select(self, work: Callable[[Connection], T]) -> T:
+        """Run something in a unit of work that only reads.
+
+        Raises:
+            Unavailable: The database did not answer.
+        """
+
+        def read() -> T:
+            with self.database.read() as connection:
+                return work(connection)
+
+        return await self.in_thread(read)
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """Run something that blocks and reads."""
+        return await anyio.to_thread.run_sync(work, limiter=self._readers)
+
+    async def write(self, work: Callable[[], T]) -> T:
+        """Run something that blocks and writes to SQL."""
+        return await anyio.to_thread.run_sync(work, limiter=self._writers)
+
+    def presence(self) -> PresenceCheck:
+        """Return a question to the cache for one request; once it does not answer, nothing counts as cached."""
+        failed = False
+
+        def is_present(fingerprint: str, keys: Sequence[bytes]) -> list[bool]:
+            nonlocal failed
+            if not failed:
+                try:
+                    return self.cache.exists(fingerprint, keys)
+                except Unavailable as error:
+                    failed = True
+                    _log.warning("api.presence_unknown", error=str(error))
+            return [False] * len(keys)
+
+        return is_present
+
+
+@asynccontextmanager
+async def open_context(settings: Settings) -> AsyncIterator[ApiContext]:
+    """Build what the process needs, and close it at the end; inside the event loop that will use it."""
+    database = open_database(settings, durable=True, pool_size=_READ_THREADS + _WRITE_THREADS)
+    read_path = open_read_context(settings, database)
+    cache = open_token_writer(settings, timeout_s=_CACHE_TIMEOUT_S)
+    nudger = Nudger(settings.broker_url)
+    try:
+        defaults = await anyio.to_thread.run_sync(corpus_defaults, settings)
+        context = ApiContext(
+            settings=settings,
+            database=database,
+            read_path=read_path,
+            ingestion=IngestionService(database, defaults=defaults, nudge=nudger.nudge),
+            defaults=defaults,
+            cache=cache,
+            nudger=nudger,
+            golden_failure=await anyio.to_thread.run_sync(partial(_golden_failure, settings.spec)),
+        )
+        await read_path.configuration.start()
+        yield context
+    finally:
+        await read_path.close()
+        for part in (nudger, cache, database):
+            await anyio.to_thread.run_sync(part.close)
+
+
+def _golden_failure(spec_id: str) -> str | None:
+    try:
+        check_golden(load_spec(spec_id))
+    except ForefillError as error:
+        _log.error("api.golden_ids_differ", spec=spec_id, error=str(error))
+        return str(error)
+    return None
+
+
+def _context(request: Request) -> ApiContext:
+    context: ApiContext = request.app.state.context
+    return context
+
+
+Context = Annotated[ApiContext, Depends(_context)]

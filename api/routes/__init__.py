@@ -1,0 +1,15 @@
+"""Every address, by what it is about."""
+
+from api.routes import corpora, documents, health, retrieval, runs, statistics
+
+ROUTERS = (
+    corpora.router,
+    documents.router,
+    runs.router,
+    retrieval.router,
+    statistics.router,
+    health.router,
+)
+"""All routers, in the order in which they are matched."""
+
+__all__ = ["ROUTERS"]

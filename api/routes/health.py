@@ -1,0 +1,130 @@
+"""Is it alive, can it serve, what does it measure, and a page to look at."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import anyio
+import anyio.to_thread
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.responses import HTMLResponse
+
+from api.bodies import JsonRoute, json_answer
+from api.dependencies import ApiContext, Context
+from api.errors import problem
+from api.status_page import StatusView, load_status, render_status
+from pipeline.errors import ConfigurationError, ForefillError, Unavailable
+from pipeline.services.gauges import refresh_gauges
+from pipeline.services.presenting import JsonObject
+from pipeline.telemetry.logs import get_logger
+
+_log = get_logger(__name__)
+
+router = APIRouter(tags=["health"], route_class=JsonRoute)
+
+_CHECK_TIMEOUT_S = 2.0
+_PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+
+
+@dataclass(frozen=True, slots=True)
+class _Check:
+    """One thing this process depends on."""
+
+    name: str
+    ask: Callable[[ApiContext], Awaitable[None]]
+    required: bool = True
+    """False: without it answers are the same, only slower."""
+
+
+async def _ask_database(context: ApiContext) -> None:
+    await anyio.to_thread.run_sync(context.database.ping, abandon_on_cancel=True)
+
+
+async def _ask_cache(context: ApiContext) -> None:
+    await context.read_path.cache.ping()
+
+
+async def _ask_qdrant(context: ApiContext) -> None:
+    await context.read_path.searcher.ping()
+
+
+async def _ask_configuration(context: ApiContext) -> None:
+    context.read_path.configuration.current()
+
+
+async def _ask_golden_ids(context: ApiContext) -> None:
+    if context.golden_failure is not None:
+        raise ConfigurationError(context.golden_failure)
+
+
+_CHECKS = (
+    _Check("database", _ask_database),
+    _Check("cache", _ask_cache, required=False),
+    _Check("qdrant", _ask_qdrant),
+    _Check("configuration", _ask_configuration),
+    _Check("golden_ids", _ask_golden_ids),
+)
+
+
+@router.get("/healthz")
+async def alive() -> Response:
+    """Answer while the process lives."""
+    return json_answer({"alive": True})
+
+
+@router.get("/readyz")
+async def ready(context: Context) -> Response:
+    """Answer 200 when questions and writes can be served, else 503; each dependency is named."""
+    results: dict[str, JsonObject] = {}
+
+    async def look(check: _Check) -> None:
+        results[check.name] = await _look(check, context)
+
+    async with anyio.create_task_group() as group:
+        for check in _CHECKS:
+            group.start_soon(look, check)
+    checks = {check.name: results[check.name] for check in _CHECKS}
+    missing = [check.name for check in _CHECKS if check.required and not checks[check.name]["ok"]]
+    if missing:
+        return problem(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            f"not ready: {', '.join(missing)}",
+            headers={"Retry-After": "1"},
+            ready=False,
+            checks=checks,
+        )
+    degraded = [name for name, result in checks.items() if not result["ok"]]
+    return json_answer({"ready": True, "degraded": degraded, "checks": checks})
+
+
+async def _look(check: _Check, context: ApiContext) -> JsonObject:
+    try:
+        with anyio.fail_after(_CHECK_TIMEOUT_S):
+            await check.ask(context)
+    except TimeoutError:
+        return {"ok": False, "reason": f"no answer within {_CHECK_TIMEOUT_S:g} s"}
+    except ForefillError as error:
+        return {"ok": False, "reason": str(error)}
+    return {"ok": True}
+
+
+@router.get("/metrics")
+async def metrics(context: Context) -> Response:
+    """Show metrics in Prometheus' format; coverage and queues as SQL says now, or as it last said."""
+    try:
+        await context.select(refresh_gauges)
+    except Unavailable as error:
+        _log.warning("api.gauges_not_refreshed", error=str(error))
+    return Response(generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+@router.get("/", include_in_schema=False)
+async def status_page(context: Context) -> Response:
+    """Show corpora, queues and recent runs to a person."""
+    try:
+        view = await context.select(load_status)
+    except Unavailable as error:
+        view = StatusView(problem=str(error))
+    page = render_status(view, lookups=context.read_path.cache.stats())
+    return HTMLResponse(page, headers={"Content-Security-Policy": _PAGE_POLICY})

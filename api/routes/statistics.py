@@ -1,0 +1,61 @@
+"""Statistics of this process and of the cache, and clearing the cache."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+
+from api.bodies import JsonRoute, json_answer
+from api.dependencies import Context
+from api.paths import require_possible_corpus
+from pipeline.errors import InvalidInput, Unavailable
+from pipeline.jobs.store import queue_status
+from pipeline.services.cache_clearing import clear_entries
+from pipeline.services.inspection import list_coverage
+from pipeline.services.presenting import stats_object
+from pipeline.telemetry.logs import get_logger
+from pipeline.token_cache import CacheServer
+
+_log = get_logger(__name__)
+
+router = APIRouter(prefix="/v1", tags=["statistics"], route_class=JsonRoute)
+
+
+@router.get("/stats")
+async def stats(context: Context) -> Response:
+    """Show this process's hits and misses, coverage of corpora, and queues."""
+
+    def ask_cache() -> CacheServer | None:
+        try:
+            return context.cache.server()
+        except Unavailable as error:
+            _log.warning("api.cache_unknown", error=str(error))
+            return None
+
+    server = await context.in_thread(ask_cache)
+    coverage, queues = await context.select(lambda connection: (list_coverage(connection), queue_status(connection)))
+    lookups = context.read_path.cache.stats()
+    return json_answer(stats_object(lookups=lookups, server=server, coverage=coverage, queues=queues))
+
+
+@router.post("/stats/reset")
+async def reset(context: Context) -> Response:
+    """Count hits, misses, errors and latencies of this process anew; Prometheus counters go on."""
+    context.read_path.cache.reset_stats()
+    return json_answer({"reset": True})
+
+
+@router.delete("/cache")
+async def clear(
+    context: Context,
+    corpus: Annotated[str | None, Query(description="Only entries of passages this corpus serves.")] = None,
+    *,
+    refill: Annotated[bool, Query(description="Queue filling it again.")] = True,
+) -> Response:
+    """Drop token entries, and nothing else that the cache may hold."""
+    if refill:
+        raise InvalidInput("refill: refilling is not available yet; clear with refill=false", item="refill")
+    if corpus is not None:
+        require_possible_corpus(corpus)
+    cleared = await context.in_thread(lambda: clear_entries(context.database, context.cache, corpus=corpus))
+    context.read_path.cache.clear_memory()
+    return json_answer({"cleared": cleared})

@@ -1,0 +1,218 @@
+"""Bodies of requests: what is taken, strictly typed. `"2"`, `2.0` and `true` are no integers.
+
+Documents may hold unknown fields, which are ignored; every other body may not, so that a misspelled option is an error
+and not a surprise.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+
+from pipeline.documents.readers import SourceDocument
+from pipeline.documents.splitting import MAX_SIZE_CHARS, MIN_SIZE_CHARS, Splitter
+from pipeline.documents.validation import DocumentLimits, check_document, check_document_id, shown
+from pipeline.errors import InvalidInput, TooLarge
+from pipeline.services.corpus_settings import NO_SCHEDULE, CorpusChange
+from pipeline.services.retrieving import MAX_TOP_K, RetrieveRequest
+
+_MAX_FILTER_KEYS = 64
+_MAX_FILTER_VALUES = 1000
+
+_DOCUMENT = {
+    "type": "object",
+    "required": ["id", "text"],
+    "properties": {
+        "id": {"type": "string", "description": "1 to 512 bytes"},
+        "text": {"type": "string"},
+        "metadata": {"type": ["object", "null"], "additionalProperties": True},
+    },
+}
+
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("holds a NUL character")
+    return text
+
+
+def _comparable(where: dict[str, Any]) -> dict[str, Any]:
+    """Check a metadata filter: text, finite numbers of 64 bits and booleans, alone or in lists."""
+    if len(where) > _MAX_FILTER_KEYS:
+        raise ValueError(f"has more than {_MAX_FILTER_KEYS} keys")
+    for key, wanted in where.items():
+        values = wanted if isinstance(wanted, list) else [wanted]
+        if len(values) > _MAX_FILTER_VALUES:
+            raise ValueError(f"{shown(key)} has more than {_MAX_FILTER_VALUES} values")
+        if not _is_text(key) or not all(_is_comparable(value) for value in values):
+            raise ValueError(f"{shown(key)}: only text, booleans and numbers of 64 bits can be compared")
+    return where
+
+
+def _is_comparable(value: object) -> bool:
+    match value:
+        case bool():
+            return True
+        case str():
+            return _is_text(value)
+        case int():
+            return -(2**63) <= value < 2**63
+        case float():
+            return math.isfinite(value)
+        case _:
+            return False
+
+
+def _is_text(value: str) -> bool:
+    return "\0" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+CleanText = Annotated[str, AfterValidator(_without_nul)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class SplitterBody(_Body):
+    """A splitter by its size."""
+
+    size_chars: int = Field(ge=MIN_SIZE_CHARS, le=MAX_SIZE_CHARS)
+    """Characters a passage has at most."""
+
+
+class CorpusBody(_Body):
+    """A corpus as it should be; what is left out stays as it is, or becomes the default."""
+
+    name: CleanText | None = None
+    """The name in the address, if at all."""
+    spec: CleanText | None = None
+    splitter: SplitterBody | CleanText | None = None
+    """Its size, or its identity as a GET shows it."""
+    embedder: CleanText | None = None
+    schedule: CleanText | None = None
+    """Cron expression of five fields; null removes it."""
+    timezone: CleanText | None = None
+
+    def to_change(self, name: str) -> CorpusChange:
+        """Return what is to become of the corpus in the address.
+
+        Raises:
+            InvalidInput: The body names another corpus.
+        """
+        if self.name not in (None, name):
+            raise InvalidInput(f"name {shown(self.name)} is not the one in the address, {shown(name)}", item="name")
+        splitter = self.splitter
+        removes_schedule = self.schedule is None and "schedule" in self.model_fields_set
+        return CorpusChange(
+            spec=self.spec,
+            splitter=Splitter(splitter.size_chars).identity if isinstance(splitter, SplitterBody) else splitter,
+            embedder=self.embedder,
+            schedule=NO_SCHEDULE if removes_schedule else self.schedule,
+            timezone=self.timezone,
+        )
+
+
+class DocumentsBody(BaseModel):
+    """Documents to set."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
+    documents: Annotated[list[Any], WithJsonSchema({"type": "array", "minItems": 1, "items": _DOCUMENT})]
+
+    def to_documents(self, *, max_documents: int, limits: DocumentLimits) -> list[SourceDocument]:
+        """Return the documents, each checked.
+
+        Raises:
+            InvalidInput: One of them cannot be accepted; the error names it.
+            TooLarge: One is, or they are too many.
+        """
+        _check_count(self.documents, name="documents", limit=max_documents)
+        documents = []
+        for position, fields in enumerate(self.documents):
+            if not isinstance(fields, dict) or "id" not in fields:
+                place = f"documents[{position}]"
+                raise InvalidInput(f"{place} must be an object with id and text", item=place)
+            document_id, text, metadata = fields["id"], fields.get("text"), fields.get("metadata")
+            check_document(document_id, text=text, metadata=metadata, limits=limits)
+            documents.append(SourceDocument(id=document_id, text=str(text), metadata=metadata or {}))
+        _check_unique([document.id for document in documents])
+        return documents
+
+
+class IdsBody(_Body):
+    """Documents to delete."""
+
+    ids: Annotated[list[Any], WithJsonSchema({"type": "array", "minItems": 1, "items": {"type": "string"}})]
+
+    def to_ids(self, *, max_documents: int) -> list[str]:
+        """Return the ids, each checked.
+
+        Raises:
+            InvalidInput: One of them cannot be an id, or comes twice.
+            TooLarge: They are too many.
+        """
+        _check_count(self.ids, name="ids", limit=max_documents)
+        for document_id in self.ids:
+            check_document_id(document_id)
+        _check_unique(self.ids)
+        return list(self.ids)
+
+
+class RetrieveBody(_Body):
+    """One question."""
+
+    corpus: str
+    query: CleanText
+    top_k: int = Field(5, ge=1, le=MAX_TOP_K)
+    max_context_tokens: int | None = Field(None, ge=0, le=10_000_000)
+    """Token budget of the context; the deployment's default when left out."""
+    order: Literal["relevance", "stable"] = "relevance"
+    """How passages stand in the prompt; which are taken does not depend on it."""
+    filter: (
+        Annotated[
+            dict[str, Any],
+            AfterValidator(_comparable),
+            WithJsonSchema({"type": "object", "additionalProperties": True}),
+        ]
+        | None
+    ) = None
+    """Metadata that passages must have: key to value, or to a list of allowed values."""
+    score_threshold: float | None = Field(None, allow_inf_nan=False)
+    include_text: bool = False
+    """Whether to answer with the text, too."""
+
+    def to_request(self, *, default_context_tokens: int) -> RetrieveRequest:
+        """Return what the read path takes."""
+        given = self.max_context_tokens
+        return RetrieveRequest(
+            corpus=self.corpus,
+            query=self.query,
+            top_k=self.top_k,
+            max_context_tokens=default_context_tokens if given is None else given,
+            order=self.order,
+            where=self.filter,
+            score_threshold=self.score_threshold,
+        )
+
+
+class RetrieveBatchBody(_Body):
+    """Several questions, answered in their order."""
+
+    queries: list[RetrieveBody] = Field(min_length=1)
+
+
+def _check_count(items: Sequence[object], *, name: str, limit: int) -> None:
+    if not items:
+        raise InvalidInput(f"{name} is empty", item=name)
+    if len(items) > limit:
+        raise TooLarge(f"{name} has {len(items):,} entries, more than {limit:,}", item=name)
+
+
+def _check_unique(ids: Sequence[str]) -> None:
+    seen: set[str] = set()
+    for document_id in ids:
+        if document_id in seen:
+            raise InvalidInput(f"document id {shown(document_id)} comes twice", item=document_id)
+        seen.add(document_id)
