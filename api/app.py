@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.metadata import version
 
 from fastapi import FastAPI
 
@@ -34,7 +33,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FastAPI(
         title="Forefill",
-        version=version("forefill"),
+        version="1",
         description="Token ids of a retrieval corpus, computed before anyone asks.",
         lifespan=lifespan,
         redirect_slashes=False,  # `…/documents/a/` is another document than `…/documents/a`

@@ -6,6 +6,7 @@ built after fork.
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
@@ -14,7 +15,6 @@ from pipeline.documents.splitting import Splitter
 from pipeline.errors import ConfigurationError
 from pipeline.jobs.redis_nudge import Nudger
 from pipeline.retrieval.embedders import embedder_name, open_passage_embedder, open_query_embedder
-from pipeline.retrieval.qdrant import QdrantSearcher, QdrantWriter, connect_searcher, connect_writer
 from pipeline.retrieval.vector_index import VectorSearcher
 from pipeline.services.configuration import ConfigurationSource, load_configuration, prepare_spec
 from pipeline.services.event_jobs import JobLimits, WorkerResources
@@ -26,6 +26,10 @@ from pipeline.settings import Settings
 from pipeline.token_cache import L1Cache, TokenCache
 from pipeline.token_cache.redis_cache import RedisTokenReader, RedisTokenWriter
 from pipeline.tokenizers import check_golden, load_spec
+
+if TYPE_CHECKING:
+    # Imported where it is connected: the client takes most of a second, and ingesting or listing runs needs none.
+    from pipeline.retrieval.qdrant import QdrantSearcher, QdrantWriter
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +137,17 @@ def open_token_reader(settings: Settings) -> RedisTokenReader:
     )
 
 
-def open_index_writer(settings: Settings) -> QdrantWriter:
+def open_index_writer(settings: Settings) -> "QdrantWriter":
     """Connect the workers' side of Qdrant."""
+    from pipeline.retrieval.qdrant import connect_writer  # noqa: PLC0415  # see above
+
     return connect_writer(settings.qdrant_url, api_key=_secret(settings.qdrant_api_key))
 
 
-def open_index_searcher(settings: Settings) -> QdrantSearcher:
+def open_index_searcher(settings: Settings) -> "QdrantSearcher":
     """Connect the read path's side of Qdrant."""
+    from pipeline.retrieval.qdrant import connect_searcher  # noqa: PLC0415  # see above
+
     return connect_searcher(settings.qdrant_url, api_key=_secret(settings.qdrant_api_key))
 
 

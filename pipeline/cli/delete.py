@@ -45,16 +45,14 @@ def delete(
         run = OpenRun(service, corpus, kind="delete", retrying=patiently(call.output))
         with show_progress(call.output, "deleting") as progress:
             queue, batches = choose_batches(all_ids(ids, sys.stdin.buffer))
-            given = 0
             with run:
                 for batch in batches:
                     run.add_deletions(batch, queue=queue)
-                    given += len(batch)
-                    progress(None, f"{given:,} ids")
+                    progress(None, f"{len(run.given):,} ids")
         with database.read() as connection:
             report = get_run(connection, run.id)
         accepted = report.totals["documents"]
-        answer = DeleteAnswer(run.id, accepted=accepted, unknown=given - accepted)
+        answer = DeleteAnswer(run.id, accepted=accepted, unknown=len(run.given) - accepted)
         call.output.line(f"run {run.id}: {accepted:,} accepted, {answer.unknown:,} unknown")
         if wait:
             report = follow_run(database, run.id, output=call.output, streams=False)

@@ -12,6 +12,7 @@ from typing import Self, TypeVar
 
 from tenacity import Retrying
 
+from pipeline.cli.seen_ids import SeenIds
 from pipeline.documents.readers import SourceDocument
 from pipeline.errors import Conflict, Unavailable
 from pipeline.jobs.runs import OPEN_RUN_S
@@ -104,6 +105,10 @@ class OpenRun:
         self._thread = threading.Thread(target=self._keep_open, name="keep-open", daemon=True)
         self.id = ""
         """The run's id, once entered."""
+        self.given = SeenIds()
+        """Ids that were added."""
+        self.changed = SeenIds()
+        """Those of them whose document was not what it is already."""
 
     def __enter__(self) -> Self:
         self.id = self._retrying(self._service.open, self._corpus, kind=self._kind)
@@ -125,11 +130,14 @@ class OpenRun:
 
     def add(self, documents: Sequence[SourceDocument], *, queue: str) -> None:
         """Accept one batch, ids not repeated."""
-        self._retrying(self._service.add, self.id, self._corpus, documents, queue=queue)
+        accepted = self._retrying(self._service.add, self.id, self._corpus, documents, queue=queue)
+        self.given.add([document.id for document in documents])
+        self.changed.add([document.id for document in accepted if document.status == "accepted"])
 
     def add_deletions(self, ids: Sequence[str], *, queue: str) -> None:
         """Accept one batch of deletions, ids not repeated."""
         self._retrying(self._service.add_deletions, self.id, self._corpus, ids, queue=queue)
+        self.given.add(ids)
 
     def _keep_open(self) -> None:
         while not self._over.wait(self._keep_open_s):

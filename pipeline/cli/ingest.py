@@ -19,8 +19,7 @@ from pipeline.documents.validation import DocumentLimits, check_corpus_name
 from pipeline.errors import InvalidInput
 from pipeline.factory import open_ingestion
 from pipeline.jobs.redis_nudge import Nudger
-from pipeline.jobs.runs import RunReport, get_run, list_items
-from pipeline.jobs.states import Outcome
+from pipeline.jobs.runs import list_items
 from pipeline.services.presenting import JsonObject, run_object, to_json
 
 _PAGE = 1000
@@ -58,13 +57,13 @@ def ingest(
         began = time.perf_counter()
         tally = _feed(run, inputs, call.output)
         seconds = time.perf_counter() - began
-        report = _get_report(database, run.id)
-        _say(report, tally, call.output, seconds=seconds)
+        answer = _answer(run, tally, seconds=time.perf_counter() - began)
+        _say(answer, tally, call.output)
         if wait:
             report = follow_run(database, run.id, output=call.output, streams=False)
+            answer |= run_object(report)
         if call.output.as_json:
-            answer = _answer(report, tally, seconds=seconds) | ({"run": run_object(report)} if wait else {})
-            _emit(call.output, answer, _documents(database, report.id))
+            _emit(call.output, answer, _documents(database, run))
     if wait:
         conclude(report, output=call.output)
     if tally.broken:
@@ -109,46 +108,38 @@ def _stopped(run: OpenRun) -> str:
     )
 
 
-def _get_report(database: Database, run_id: str) -> RunReport:
-    with database.read() as connection:
-        return get_run(connection, run_id)
-
-
-def _answer(report: RunReport, tally: Tally, *, seconds: float) -> JsonObject:
+def _answer(run: OpenRun, tally: Tally, *, seconds: float) -> JsonObject:
     """Return what a PUT would answer, without its documents, and what only this command knows."""
-    unchanged = report.totals[Outcome.UNCHANGED]
     return {
-        "run_id": report.id,
-        "accepted": report.totals["documents"] - unchanged,
-        "unchanged": unchanged,
+        "run_id": run.id,
+        "accepted": len(run.changed),
+        "unchanged": len(run.given) - len(run.changed),
         "broken": tally.broken,
-        "repeated": tally.documents - report.totals["documents"],
-        "seconds": seconds,
+        "repeated": tally.documents - len(run.given),
+        "seconds": round(seconds, 3),
     }
 
 
-def _say(report: RunReport, tally: Tally, output: Output, *, seconds: float) -> None:
+def _say(answer: JsonObject, tally: Tally, output: Output) -> None:
     for name, times in sorted(tally.ignored_fields.items()):
         output.note(f"field {name!r} is none of id, text and metadata: ignored in {times:,} lines")
-    counts = _answer(report, tally, seconds=seconds)
-    if counts["repeated"]:
-        output.note(
-            f"{counts['repeated']:,} documents came again later under the same id: the last one of each is kept"
-        )
+    if answer["repeated"]:
+        output.note(f"{answer['repeated']:,} documents came again under the same id: the last one of each is kept")
     output.line(
-        f"run {report.id}: {counts['accepted']:,} accepted, {counts['unchanged']:,} unchanged, "
-        f"{tally.broken:,} broken in {seconds:.2f} s"
+        f"run {answer['run_id']}: {answer['accepted']:,} accepted, {answer['unchanged']:,} unchanged, "
+        f"{answer['broken']:,} broken in {answer['seconds']:.2f} s"
     )
 
 
-def _documents(database: Database, run_id: str) -> Iterator[JsonObject]:
+def _documents(database: Database, run: OpenRun) -> Iterator[JsonObject]:
     """Yield what became of each document of a run, page by page."""
     after = 0
     while True:
         with database.read() as connection:
-            items = list_items(connection, run_id, after=after, limit=_PAGE)
-        for item in items:
-            status = "unchanged" if item.outcome == Outcome.UNCHANGED else "accepted"
+            items = list_items(connection, run.id, after=after, limit=_PAGE)
+        changed = run.changed.known([item.document_id for item in items])
+        for item, is_changed in zip(items, changed, strict=True):
+            status = "accepted" if is_changed else "unchanged"
             yield {"id": item.document_id, "generation": item.generation, "status": status}
         if len(items) < _PAGE:
             return

@@ -5,13 +5,13 @@ that no document id can move a cursor.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import orjson
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-
-from pipeline.services.presenting import JsonObject, to_json
 
 
 class Output:
@@ -30,10 +30,10 @@ class Output:
         if not self.as_json:
             _print(self.results, text)
 
-    def emit(self, value: JsonObject) -> None:
-        """Print one object as a line of JSON; nothing without `--json`."""
+    def emit(self, value: Mapping[str, Any]) -> None:
+        """Print one object, numpy arrays and all, as a line of JSON; nothing without `--json`."""
         if self.as_json:
-            self.write(to_json(value) + b"\n")
+            self.write(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE))
 
     def write(self, data: bytes) -> None:
         """Write bytes to standard output as they are."""

@@ -24,8 +24,8 @@ def show_progress(output: Output, title: str) -> Iterator[Report]:
             task = bar.add_task(title, total=None, detail="")
 
             def draw(share: float | None, text: str) -> None:
-                known = {} if share is None else {"total": 1.0, "completed": share}
-                bar.update(task, detail=printable(text), **known)
+                total = None if share is None else 1.0
+                bar.update(task, total=total, completed=share, detail=printable(text))
 
             yield draw
         return

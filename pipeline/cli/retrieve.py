@@ -88,9 +88,7 @@ async def _ask(settings: Settings, database: Database, request: RetrieveRequest)
 
 
 def _say(answer: Retrieved, presented: JsonObject, output: Output) -> None:
-    rows = [
-        (p.score, p.document_id, p.ordinal, p.generation, p.token_count, p.source) for p in answer.context.passages
-    ]
+    rows = [(p.score, p.document_id, p.ordinal, p.generation, p.token_count, p.source) for p in answer.context.passages]
     output.table(("SCORE", "DOCUMENT", "PASSAGE", "GENERATION", "TOKENS", "SOURCE"), rows)
     facts = presented["metadata"]
     spent = ", ".join(f"{name} {spent_ms:.1f}" for name, spent_ms in facts["timings_ms"].items())

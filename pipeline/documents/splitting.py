@@ -72,7 +72,7 @@ class Splitter:
     def split(self, text: str) -> list[Passage]:
         """Cut a text into passages in reading order.
 
-        Time grows linearly with the text: about 10 ms a million characters of prose, 1 s of unbroken Chinese.
+        Time grows linearly with the text: about 20 ms a million characters of prose, 1 to 2 s of unbroken Chinese.
 
         Args:
             text: Canonical text of a document.

@@ -330,13 +330,12 @@ class RunItem:
     document_pk: int
     document_id: str
     generation: int
-    outcome: str
 
 
 def list_items(connection: Connection, run_id: str, *, after: int = 0, limit: int) -> list[RunItem]:
     """Return a run's documents in the order they were first accepted, those after a document's row."""
     statement = (
-        select(RunItemRow.document_pk, DocumentRow.id, RunItemRow.generation, RunItemRow.outcome)
+        select(RunItemRow.document_pk, DocumentRow.id, RunItemRow.generation)
         .join(DocumentRow, DocumentRow.pk == RunItemRow.document_pk)
         .where(RunItemRow.run_id == run_id, RunItemRow.document_pk > after)
         .order_by(RunItemRow.document_pk)

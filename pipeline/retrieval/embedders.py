@@ -3,7 +3,6 @@
 from pipeline.errors import ConfigurationError
 from pipeline.retrieval.bm25 import Bm25Terms
 from pipeline.retrieval.embedding import HybridEmbedder, PassageEmbedder, QueryEmbedder
-from pipeline.retrieval.openai_embeddings import OpenAIPassageEmbedder, OpenAIQueryEmbedder
 from pipeline.retrieval.static_vectors import StaticVectors
 from pipeline.settings import Settings
 
@@ -18,6 +17,9 @@ def open_passage_embedder(settings: Settings) -> PassageEmbedder:
         case "static-hybrid":
             return HybridEmbedder(dense=StaticVectors.load(), sparse=Bm25Terms())
         case "openai":
+            # The client takes half a second to import, which every command would pay for.
+            from pipeline.retrieval.openai_embeddings import OpenAIPassageEmbedder  # noqa: PLC0415  # see above
+
             return OpenAIPassageEmbedder(
                 base_url=_embeddings_url(settings),
                 api_key=_embeddings_key(settings),
@@ -37,6 +39,8 @@ def open_query_embedder(settings: Settings) -> QueryEmbedder:
         case "static-hybrid":
             return HybridEmbedder(dense=StaticVectors.load(), sparse=Bm25Terms())
         case "openai":
+            from pipeline.retrieval.openai_embeddings import OpenAIQueryEmbedder  # noqa: PLC0415  # as above
+
             return OpenAIQueryEmbedder(
                 base_url=_embeddings_url(settings),
                 api_key=_embeddings_key(settings),

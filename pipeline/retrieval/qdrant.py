@@ -188,6 +188,16 @@ class QdrantWriter:
         with _translated("(none)"):
             self._client.get_collections()
 
+    def title(self) -> str:
+        """Return what the server calls itself and its version; the embedded engine says that it is one.
+
+        Raises:
+            Unavailable: It did not answer.
+        """
+        with _translated("(none)"):
+            info = self._client.info()
+        return f"{info.title} {info.version}"
+
     def close(self) -> None:
         """Release connections."""
         self._client.close()

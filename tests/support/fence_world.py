@@ -7,6 +7,7 @@ single calls can be tried: a crash is a holder that is never run again, a zombie
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -87,7 +88,7 @@ class Holder:
 class World:
     """Everything there is, as one value."""
 
-    rows: DocumentRows = DocumentRows()
+    rows: DocumentRows = field(default_factory=DocumentRows)
     index: frozenset[StoredPoint] = frozenset()
     cache: frozenset[tuple[str, bytes]] = frozenset()
     """Fingerprint and passage key of every entry."""
@@ -162,7 +163,7 @@ class Ports:
 
     def record_intents(self, points: Mapping[DocumentWork, Sequence[str]]) -> set[int]:
         """Step 1 for one document."""
-        return {work.pk for work, ids in points.items() if self.call("intend", lambda w=work, i=ids: self._intend(w, i))}
+        return {work.pk for work, ids in points.items() if self.call("intend", partial(self._intend, work, ids))}
 
     def _intend(self, work: DocumentWork, points: Sequence[str]) -> bool:
         queue, fence = self.holder.queue, self.holder.fence
@@ -174,7 +175,7 @@ class Ports:
         """Step 5 for at most one document."""
         for document in published:
             known = self._known_specs
-            self._known_specs = self.call("settle", lambda d=document, k=known: self._serve(d, k))
+            self._known_specs = self.call("settle", partial(self._serve, document, known))
             if self._known_specs != known:
                 raise SpecSetChangedError(self.specs[: self._known_specs])
 
@@ -189,17 +190,17 @@ class Ports:
     def advance(self, name: str, moves: Sequence[PointMove]) -> None:
         """Move points on, one by one."""
         for move in moves:
-            self.call("advance", lambda m=move: self.index.advance(name, [m]))
+            self.call("advance", partial(self.index.advance, name, [move]))
 
     def upsert(self, name: str, points: Sequence[Point]) -> None:
         """Store points, one by one."""
         for point in points:
-            self.call(f"upsert {point.text}", lambda p=point: self.index.upsert(name, [p]))
+            self.call(f"upsert {point.text}", partial(self.index.upsert, name, [point]))
 
     def bury(self, name: str, tombstones: Sequence[Tombstone]) -> None:
         """Put tombstones, one by one."""
         for stone in tombstones:
-            self.call("bury", lambda s=stone: self.index.bury(name, [s]))
+            self.call("bury", partial(self.index.bury, name, [stone]))
 
     def states(self, name: str, point_ids: Sequence[str]) -> dict[str, PointState]:
         """Look at all these points at once."""

@@ -90,10 +90,11 @@ class PostgresServer:
         assert self._process is not None, "the server was never started"
         self._process.kill_all()
 
-    def create_database(self) -> str:
-        """Create an empty database and return its name."""
+    def create_database(self, *, template: str = "template1") -> str:
+        """Create a database and return its name; it is empty, or a copy of one nobody is connected to."""
         name = f"test_{uuid.uuid4().hex[:16]}"
-        self._execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy")
+        self._execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
         return name
 
     def drop_database(self, name: str) -> None:

@@ -58,7 +58,9 @@ class DocumentRows:
 
     def with_lease(self, queue: str, lease: Lease) -> "DocumentRows":
         """Return the rows with one queue's lease replaced."""
-        return replace(self, leases=tuple(sorted({**dict(self.leases), queue: lease}.items(), key=lambda pair: pair[0])))
+        return replace(
+            self, leases=tuple(sorted({**dict(self.leases), queue: lease}.items(), key=lambda pair: pair[0]))
+        )
 
     def accept(self, text: str | None, *, queue: str) -> "DocumentRows":
         """Store a new head."""

@@ -1,14 +1,22 @@
 """The embedded Qdrant owner as a real process on a data folder that outlives it."""
 
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import httpx
+import numpy as np
 
+from pipeline.retrieval.embedding import Embedding, SparseVector
+from pipeline.retrieval.points import point_id
 from pipeline.retrieval.qdrant import QdrantSearcher, QdrantWriter, connect_searcher, connect_writer
+from pipeline.retrieval.vector_index import Point
 from tests.support.ports import LOOPBACK, free_port
 from tests.support.processes import Process, Processes
 
 API_KEY = "a key for tests"
+DIMENSION = 4
+POINTS = "/collections/c/points"
 
 
 class QdrantOwner:
@@ -70,3 +78,32 @@ class QdrantOwner:
     def http(self) -> httpx.Client:
         """A plain HTTP client with the key, for requests that no client would send."""
         return httpx.Client(base_url=self.url, headers={"api-key": API_KEY}, timeout=10.0)
+
+
+def point(number: int, *, generation: int = 1) -> Point:
+    """A point that differs by its number."""
+    return Point(
+        point_id=point_id("corpus", document_id=f"d{number}", passage_key="0" * 32, occurrence=0),
+        document_id=f"d{number}",
+        ordinal=0,
+        generation=generation,
+        passage_key="0" * 32,
+        text=f"text {number}",
+        metadata={"number": number},
+        token_counts={},
+        embedding=Embedding(np.full(DIMENSION, number + 1.0, dtype=np.float32), SparseVector((number,), (1.0,))),
+    )
+
+
+def fill(owner: QdrantOwner) -> None:
+    """Make the collection `c` with one point."""
+    with closing(owner.writer()) as writer:
+        writer.ensure_collection("c", dimension=DIMENSION)
+        writer.upsert("c", [point(0)])
+
+
+def found(client: httpx.Client) -> list[dict[str, Any]]:
+    """Search by a vector that every point is near to."""
+    response = client.post(f"{POINTS}/query", json={"query": [1.0] * DIMENSION, "using": "dense"})
+    points: list[dict[str, Any]] = response.json()["result"]["points"]
+    return points

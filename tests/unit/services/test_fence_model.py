@@ -65,23 +65,24 @@ class Model:
             yield self._cast.take_step(world, holder)
 
     def wrong(self, world: World, is_end: bool) -> str | None:  # noqa: FBT001  # the explorer's signature
-        rows, specs = world.rows, self._cast.specs
-        alive = {point for point in world.index if not point.buried}
-        if rows.generation and not rows.is_behind and alive != _points_of(rows.text, generation=rows.generation):
-            return f"generation {rows.generation} is published, but alive are {sorted(map(_named, alive))}"
-        if any(point.generation > rows.generation for point in alive):
-            return "a point is newer than the head"
-        served = {span.key for span in rows.manifest}
-        if any(point.generation == rows.served and passage_key(point.text) not in served for point in alive):
-            return "a point of the served generation is not in its manifest"
-        if any((specs[0].fingerprint, passage_key(point.text)) not in world.cache for point in alive):
-            return "a point can be found before its entry was written"
-        written = [spec.fingerprint for spec in specs if spec.spec_id in rows.ledger]
-        if any((fingerprint, key) not in world.cache for fingerprint in written for key in served):
-            return "the ledger names an entry that was not written"
-        if is_end and rows.text is not None and rows.ledger != {spec.spec_id for spec in specs[: rows.spec_count]}:
+        rows = world.rows
+        if is_end and rows.is_behind:
+            return "the head can never be published"
+        if is_end and rows.text is not None and rows.ledger != {spec.spec_id for spec in self._filled(world)}:
             return "not every spec was filled"
-        return "the head can never be published" if is_end and rows.is_behind else None
+        return _wrong_in_index(world) or self._wrong_in_cache(world)
+
+    def _wrong_in_cache(self, world: World) -> str | None:
+        active = self._cast.specs[0].fingerprint
+        if any((active, passage_key(point.text)) not in world.cache for point in world.index if not point.buried):
+            return "a point can be found before its entry was written"
+        written = [spec.fingerprint for spec in self._cast.specs if spec.spec_id in world.rows.ledger]
+        if any((fingerprint, span.key) not in world.cache for fingerprint in written for span in world.rows.manifest):
+            return "the ledger names an entry that was not written"
+        return None
+
+    def _filled(self, world: World) -> Sequence[TokenSpec]:
+        return self._cast.specs[: world.rows.spec_count]
 
     def _happens(self, event: Event, world: World) -> tuple[str, World]:
         match event:
@@ -97,6 +98,19 @@ def _claim(world: World) -> tuple[str, World]:
     holder = Holder(queue, fence, world.rows.spec_count)
     rows = world.rows.with_lease(queue, Lease(fence, running=True))
     return f"claim {holder}", replace(world, rows=rows, holders=world.holders | {holder})
+
+
+def _wrong_in_index(world: World) -> str | None:
+    rows = world.rows
+    alive = {point for point in world.index if not point.buried}
+    if rows.generation and not rows.is_behind and alive != _points_of(rows.text, generation=rows.generation):
+        return f"generation {rows.generation} is published, but alive are {sorted(map(_named, alive))}"
+    if any(point.generation > rows.generation for point in alive):
+        return "a point is newer than the head"
+    served = {span.key for span in rows.manifest}
+    if any(point.generation == rows.served and passage_key(point.text) not in served for point in alive):
+        return "a point of the served generation is not in its manifest"
+    return None
 
 
 def _points_of(text: str | None, *, generation: int) -> set[StoredPoint]:
@@ -123,20 +137,20 @@ def specs() -> list[TokenSpec]:
     return [load_spec("o200k_base/plain"), load_spec("cl100k_base/plain")]
 
 
-
 def _explored(cast: Cast, script: Sequence[Event], *, rescues: int) -> Exploration[World]:
     return Model(cast, script=script, rescues=rescues).explore()
 
 
 COMES_BACK = (Change("A\nB"), Change("B\nC"), Change("A\nC"))
+TWO_QUEUES = (Change("A\nB"), Change("B\nC", "bulk"), Change(None))
 STAYS = (Change("A"), Change("A\nB"), Change("A"))
 DELETED_BETWEEN = (Change("A\nB"), Change(None), Change("A\nC"))
 
 HISTORIES: dict[str, tuple[int, Sequence[Event]]] = {
     "a passage comes back": (1, COMES_BACK),
     "a passage stays": (1, STAYS),
-    "two queues": (1, (Change("A\nB"), Change("B\nC", "bulk"), Change(None))),
-    "two workers die": (2, (Change("A\nB"), Change("B\nC"))),
+    "two queues": (1, TWO_QUEUES),
+    "two workers die": (2, (Change("A"), Change("B"))),
     "deleted and made again": (1, DELETED_BETWEEN),
     "a passage that stands twice": (1, (Change("A\nA"), Change("B\nA"), Change("A\nA"))),
     "nothing but the metadata": (1, (Change("A\nB"), Change("A\nB"))),
@@ -270,7 +284,7 @@ class _RetiresOnlyWhatWasServed(Publisher):
 
 
 class _TrustsTheManifest(Publisher):
-    def _points_to_store(self, documents: Sequence[Prepared], moves: Sequence[PointMove]) -> list[Point]:
+    def _points_to_store(self, documents: Sequence[Prepared], _moves: Sequence[PointMove]) -> list[Point]:
         return [point for document in documents for point in self._points(document, document.embeddings)]
 
 
@@ -287,8 +301,8 @@ BROKEN_PUBLISHERS = [_FillsLast, _RetiresOnlyWhatWasServed, _TrustsTheManifest]
 
 
 def _is_found_out(cast: Cast) -> bool:
-    histories = (STAYS, COMES_BACK, DELETED_BETWEEN)
-    return any(_explored(cast, script, rescues=1).violation is not None for script in histories)
+    histories = ((0, TWO_QUEUES), (1, STAYS), (1, COMES_BACK), (1, DELETED_BETWEEN))
+    return any(_explored(cast, script, rescues=rescues).violation is not None for rescues, script in histories)
 
 
 @pytest.mark.parametrize("index", BROKEN_INDEXES)

@@ -1,0 +1,92 @@
+"""Checks of what was promised for corpora: same ids, same vectors, same cuts as when they were filled."""
+
+from collections.abc import Iterator
+
+from sqlalchemy import select
+
+from pipeline.database import Database
+from pipeline.documents.corpora import Corpus, CorpusSpec, filled_specs, list_corpora
+from pipeline.documents.splitting import Splitter
+from pipeline.documents.states import DocumentState
+from pipeline.errors import ForefillError
+from pipeline.retrieval.embedders import embedder_name
+from pipeline.services.diagnosis.findings import Finding
+from pipeline.services.inspection import count_states
+from pipeline.services.specs import check_fingerprint
+from pipeline.settings import Settings
+from pipeline.tokenizers import check_golden, load_spec, parse_golden
+from pipeline.tokenizers.tables import SpecRow
+
+
+def check(settings: Settings, database: Database) -> Iterator[Finding]:
+    """Yield whether specs, embedder and splitter are still what corpora were filled with."""
+    yield from _check_specs(settings, database)
+    embedder = embedder_name(settings)
+    with database.read() as connection:
+        found = [
+            (corpus, filled_specs(connection, corpus.pk), count_states(connection, corpus.pk)[DocumentState.DEAD])
+            for corpus in list_corpora(connection)
+        ]
+    for corpus, specs, dead in found:
+        problems = [
+            *_check_embedder(corpus, embedder=embedder),
+            *_check_splitter(corpus),
+            *_check_caching(corpus, specs),
+            *_check_dead(corpus, dead=dead),
+        ]
+        yield from problems or [Finding.ok(f"corpus {corpus.name}", "embedder, splitter and specs fit")]
+
+
+def _check_specs(settings: Settings, database: Database) -> Iterator[Finding]:
+    with database.read() as connection:
+        recorded = {row.id: row for row in connection.execute(select(SpecRow.id, SpecRow.fingerprint, SpecRow.golden))}
+    for spec_id in sorted({settings.spec, *recorded}):
+        subject = f"spec {spec_id}"
+        try:
+            spec = load_spec(spec_id)
+            check_golden(spec)
+            if (row := recorded.get(spec_id)) is not None:
+                check_golden(spec, recorded=parse_golden(row.golden))
+                check_fingerprint(spec, row.fingerprint)
+        except ForefillError as error:
+            yield Finding.fail(subject, str(error), remedy="install the versions of the lock file")
+        else:
+            yield Finding.ok(subject, "this installation computes the recorded ids")
+
+
+def _check_embedder(corpus: Corpus, *, embedder: str) -> Iterator[Finding]:
+    if corpus.embedder != embedder:
+        yield Finding.fail(
+            f"corpus {corpus.name}",
+            f"was embedded with {corpus.embedder}, but {embedder} is configured: its questions are refused",
+            remedy="configure that embedder again, or ingest into a new corpus",
+        )
+
+
+def _check_splitter(corpus: Corpus) -> Iterator[Finding]:
+    installed = Splitter.from_identity(corpus.splitter).identity
+    if corpus.splitter != installed:
+        yield Finding.warn(
+            f"corpus {corpus.name}",
+            f"was cut by {corpus.splitter}, what changes from now on is cut by {installed}",
+            remedy="install that version again, or ingest into a new corpus",
+        )
+
+
+def _check_caching(corpus: Corpus, specs: list[CorpusSpec]) -> Iterator[Finding]:
+    for spec in specs:
+        if not spec.caching_enabled:
+            yield Finding.warn(
+                f"corpus {corpus.name}",
+                f"caching is off under {spec.spec_id}: queries tokenize",
+                remedy="find out why an audit switched it off, then enable it again",
+            )
+
+
+def _check_dead(corpus: Corpus, *, dead: int) -> Iterator[Finding]:
+    if dead:
+        yield Finding.warn(
+            f"corpus {corpus.name}",
+            f"{dead:,} documents are dead: search finds an older generation of them, or nothing",
+            remedy="see why with `forefill runs errors`, correct them and ingest them again",
+        )

@@ -1,0 +1,32 @@
+"""Checks of SQL: does it answer, and is its schema the one of this version."""
+
+from collections.abc import Iterator
+
+from sqlalchemy import make_url, text
+
+from pipeline.database import Database
+from pipeline.errors import Unavailable
+from pipeline.services.diagnosis.findings import Finding
+from pipeline.services.schema import pending_revision
+from pipeline.settings import Settings
+
+_SUBJECT = "database"
+
+
+def check(database: Database, settings: Settings) -> Iterator[Finding]:
+    """Yield what holds for the database; a `fail` means that nothing else can be asked of it."""
+    where = make_url(settings.database_url).render_as_string(hide_password=True)
+    try:
+        with database.read() as connection:
+            function = "sqlite_version()" if database.is_sqlite else "current_setting('server_version')"
+            version = connection.execute(text(f"SELECT {function}")).scalar_one()
+        newest = pending_revision(database)
+    except Unavailable as error:
+        yield Finding.fail(_SUBJECT, f"{where}: {error}", remedy="start it, or correct FOREFILL_DATABASE_URL")
+        return
+    kind = "SQLite" if database.is_sqlite else "PostgreSQL"
+    yield Finding.ok(_SUBJECT, f"{kind} {version} at {where}")
+    if newest is None:
+        yield Finding.ok("schema", "is at the newest revision")
+    else:
+        yield Finding.fail("schema", f"is not at revision {newest}", remedy="run `forefill db upgrade`")

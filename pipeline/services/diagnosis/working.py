@@ -1,0 +1,44 @@
+"""Checks of who works: every queue needs a worker, and somebody must tell workers of jobs."""
+
+from collections.abc import Iterator
+
+from pipeline.database import Database
+from pipeline.jobs.dispatcher import ROLE
+from pipeline.jobs.presence import find_leader
+from pipeline.jobs.store import QueueStatus, queue_status
+from pipeline.services.diagnosis.findings import Finding
+
+OLD_S = 300.0
+"""Seconds after which a due job has waited suspiciously long."""
+
+
+def check(database: Database) -> Iterator[Finding]:
+    """Yield whether a dispatcher leads and every queue is consumed."""
+    with database.read() as connection:
+        leader = find_leader(connection, ROLE)
+        queues = queue_status(connection)
+    if leader is None:
+        yield Finding.fail("dispatcher", "none leads: workers learn of no job", remedy="start `forefill dispatcher`")
+    else:
+        yield Finding.ok("dispatcher", f"{leader} leads")
+    for queue in queues:
+        yield check_queue(queue)
+
+
+def check_queue(queue: QueueStatus) -> Finding:
+    """Return whether one queue is consumed, and fast enough."""
+    subject = f"queue {queue.name}"
+    if not queue.workers:
+        return Finding.fail(
+            subject,
+            f"no worker consumes it; {queue.depth:,} jobs wait",
+            remedy=f"start `forefill worker --queues {queue.name}`",
+        )
+    message = f"{queue.workers} worker processes, {queue.running:,} jobs run, {queue.depth:,} wait"
+    if queue.oldest_age_s > OLD_S:
+        return Finding.warn(
+            subject,
+            f"{message}, the oldest for {queue.oldest_age_s:,.0f} s",
+            remedy="start more workers, or look into their logs",
+        )
+    return Finding.ok(subject, message)
