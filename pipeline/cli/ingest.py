@@ -56,7 +56,6 @@ def ingest(
         run = OpenRun(service, corpus, kind="ingest", retrying=patiently(call.output))
         began = time.perf_counter()
         tally = _feed(run, inputs, call.output)
-        seconds = time.perf_counter() - began
         answer = _answer(run, tally, seconds=time.perf_counter() - began)
         _say(answer, tally, call.output)
         if wait:

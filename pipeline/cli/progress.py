@@ -13,7 +13,7 @@ Report: TypeAlias = Callable[[float | None, str], None]
 """Takes the share that is done (0 to 1, None when unknown) and what to say about it."""
 
 PLAIN_INTERVAL_S = 2.0
-"""Seconds between two plain lines."""
+"""Seconds between two plain lines, and before the first."""
 
 
 @contextmanager
@@ -45,7 +45,7 @@ def _bar(output: Output) -> Progress:
 
 
 def _plain(output: Output, title: str) -> Report:
-    said_at, said = float("-inf"), ""
+    said_at, said = time.monotonic(), ""
 
     def say(share: float | None, text: str) -> None:
         nonlocal said_at, said

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, insert, select, update
 
-from pipeline.database import insert_missing, now_ms
+from pipeline.database import insert_missing, now_ms, rows_affected
 from pipeline.documents.tables import CorpusRow, CorpusSpecRow, DocumentRow
 from pipeline.errors import Conflict, NotFound
 from pipeline.tokenizers.tables import SpecRow
@@ -67,6 +67,19 @@ def get_corpus(connection: Connection, name: str) -> Corpus:
     if corpus is None:
         raise NotFound(f"there is no corpus {name!r}")
     return corpus
+
+
+def hold_corpus(connection: Connection, name: str) -> Corpus:
+    """Return the corpus of that name and keep it from being dropped until this transaction ends.
+
+    A drop that began first is waited for, and then there is no such corpus.
+
+    Raises:
+        NotFound: There is none.
+    """
+    found = select(CorpusRow.pk).where(CorpusRow.name == name, CorpusRow.dropped_at.is_(None))
+    connection.execute(found.with_for_update(read=True, key_share=True))
+    return get_corpus(connection, name)
 
 
 def get_corpus_by_pk(connection: Connection, pk: int) -> Corpus:
@@ -153,12 +166,18 @@ def count_documents(connection: Connection, corpus_pk: int) -> int:
 
 
 def mark_dropped(connection: Connection, corpus: Corpus) -> None:
-    """Give the name free; the rows go later, in slices, by a maintenance job."""
-    connection.execute(
+    """Give the name free; the rows go later, in slices, by a maintenance job. Requests that hold it are waited for.
+
+    Raises:
+        NotFound: Somebody else has just dropped it.
+    """
+    dropped = (
         update(CorpusRow)
-        .where(CorpusRow.pk == corpus.pk)
+        .where(CorpusRow.pk == corpus.pk, CorpusRow.dropped_at.is_(None))
         .values(name=f"{corpus.name}#{corpus.pk}", dropped_at=now_ms(), schedule=None)
     )
+    if not rows_affected(connection.execute(dropped)):
+        raise NotFound(f"there is no corpus {corpus.name!r}")
 
 
 def filled_specs(connection: Connection, corpus_pk: int) -> list[CorpusSpec]:

@@ -4,9 +4,11 @@ A claim gives its holder a *fence*: a number that grows with every claim. Whatev
 is refused once somebody else holds a newer one.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, and_, exists, literal, or_, select, update
+from sqlalchemy import Connection, Row, Select, and_, exists, literal, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from pipeline.database import Database, now_ms, rows_affected
@@ -210,53 +212,59 @@ def release(connection: Connection, job_pk: int, *, error: str, delay_s: float, 
         delay_s: Seconds until it is due.
         keeps_count: Whether its delivery counts as one that may have killed the worker.
     """
-    row = connection.execute(
-        select(JOBS).where(JOBS.c.pk == job_pk, JOBS.c.state == _RUNNING).with_for_update()
-    ).first()
+    running = select(JOBS).where(JOBS.c.pk == job_pk, JOBS.c.state == _RUNNING).with_for_update()
+    row = connection.execute(running).first()
     if row is None:
         return
-    due = now_ms() + round(delay_s * 1000)
-    counted = {
+    waiting = {
+        "available_at": now_ms() + round(delay_s * 1000),
+        "published_at": None,
         "deliveries": row.deliveries if keeps_count else 0,
         "attempts": row.attempts,
         "breadcrumb": row.breadcrumb,
         "last_error": error,
     }
-    if row.kind == "event":
-        heir = (
-            update(JOBS)
-            .where(
-                JOBS.c.kind == "event",
-                JOBS.c.state == _PENDING,
-                JOBS.c.corpus_pk == row.corpus_pk,
-                JOBS.c.queue == row.queue,
-                JOBS.c.bucket == row.bucket,
-            )
-            .values(available_at=due, published_at=None, **counted)
-        )
-        if rows_affected(connection.execute(heir)):
-            ended = {"state": JobState.CANCELLED.value, "finished_at": now_ms(), "last_error": f"{error}; taken over"}
-            _leave_running(connection, job_pk, **ended)
-            return
-    _leave_running(connection, job_pk, state=_PENDING, available_at=due, published_at=None, **counted)
+    while not _hand_over(connection, row, waiting):
+        try:
+            with connection.begin_nested():
+                _leave_running(connection, job_pk, state=_PENDING, **waiting)
+        except IntegrityError:
+            continue  # a request has just left a pending job of this key: that one takes it over
+        return
+    ended = {"state": JobState.CANCELLED.value, "finished_at": now_ms(), "last_error": f"{error}; taken over"}
+    _leave_running(connection, job_pk, **ended)
+
+
+def _hand_over(connection: Connection, row: Row[Any], waiting: Mapping[str, object]) -> bool:
+    """Let the pending job of an event job's key take over; return whether there is one."""
+    heir = (
+        JOBS.c.kind == "event",
+        JOBS.c.state == _PENDING,
+        JOBS.c.corpus_pk == row.corpus_pk,
+        JOBS.c.queue == row.queue,
+        JOBS.c.bucket == row.bucket,
+    )
+    return row.kind == "event" and rows_affected(connection.execute(update(JOBS).where(*heir).values(waiting))) > 0
 
 
 def rescue_expired(database: Database) -> list[int]:
     """Return every running job whose lease ended to pending, without back-off; return their numbers.
 
-    A holder that is only slow races with this: its next write names an older fence and is refused.
+    A holder that is only slow races with this: its next write names an older fence and is refused, unless it renewed
+    its lease first. One transaction a job, so that none waits for a request while it holds what that waits for.
     """
+    expired = select(JOBS.c.pk).where(JOBS.c.state == _RUNNING, JOBS.c.lease_until < now_ms()).order_by(JOBS.c.pk)
+    with database.read() as connection:
+        found = list(connection.execute(expired).scalars())
+    return [job_pk for job_pk in found if _rescue(database, expired.where(JOBS.c.pk == job_pk), job_pk)]
+
+
+def _rescue(database: Database, still_expired: Select[int], job_pk: int) -> bool:
     with database.write() as connection:
-        expired = (
-            select(JOBS.c.pk)
-            .where(JOBS.c.state == _RUNNING, JOBS.c.lease_until < now_ms())
-            .order_by(JOBS.c.pk)
-            .with_for_update(skip_locked=True)
-        )
-        jobs = list(connection.execute(expired).scalars())
-        for job_pk in jobs:
-            release(connection, job_pk, error="the worker stopped answering", delay_s=0, keeps_count=True)
-    return jobs
+        if connection.execute(still_expired.with_for_update(skip_locked=True)).first() is None:
+            return False
+        release(connection, job_pk, error="the worker stopped answering", delay_s=0, keeps_count=True)
+    return True
 
 
 def cancel_jobs_of_corpus(connection: Connection, corpus_pk: int) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, and_, case, delete, exists, func, insert, or_
 from sqlalchemy.dialects import postgresql, sqlite
 
 from pipeline.database import Database, now_ms, rows_affected
-from pipeline.documents.tables import DocumentRow
+from pipeline.documents.tables import CorpusRow, DocumentRow
 from pipeline.jobs.claims import JOBS
 from pipeline.jobs.states import JobState
 from pipeline.jobs.tables import PENDING_EVENT, JobRow, WorkerRow
@@ -87,6 +87,7 @@ def requeue_forgotten(database: Database) -> int:
     Belt and braces: every path that leaves a document behind also leaves a job. This finds what a path forgot.
     """
     behind = (DocumentRow.published_generation < DocumentRow.generation) & (DocumentRow.state != "dead")
+    kept = exists().where(CorpusRow.pk == DocumentRow.corpus_pk, CorpusRow.dropped_at.is_(None))
     unfinished = exists().where(
         JOBS.c.kind == "event",
         JOBS.c.finished_at.is_(None),
@@ -95,7 +96,7 @@ def requeue_forgotten(database: Database) -> int:
         JOBS.c.bucket == DocumentRow.bucket,
     )
     statement = (
-        select(DocumentRow.corpus_pk, DocumentRow.queue, DocumentRow.bucket).where(behind, ~unfinished).distinct()
+        select(DocumentRow.corpus_pk, DocumentRow.queue, DocumentRow.bucket).where(behind, kept, ~unfinished).distinct()
     )
     with database.read() as connection:
         keys = list(connection.execute(statement))

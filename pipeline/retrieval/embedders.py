@@ -2,7 +2,7 @@
 
 from pipeline.errors import ConfigurationError
 from pipeline.retrieval.bm25 import Bm25Terms
-from pipeline.retrieval.embedding import HybridEmbedder, PassageEmbedder, QueryEmbedder
+from pipeline.retrieval.embedding import HybridEmbedder, PassageEmbedder, QueryEmbedder, hybrid_name
 from pipeline.retrieval.static_vectors import StaticVectors
 from pipeline.settings import Settings
 
@@ -52,6 +52,8 @@ def open_query_embedder(settings: Settings) -> QueryEmbedder:
 
 def embedder_name(settings: Settings) -> str:
     """Return the identity of the configured embedder."""
+    if settings.embedder == "static-hybrid":
+        return hybrid_name(StaticVectors.name, Bm25Terms.name)  # without loading the weights
     embedder = open_passage_embedder(settings)
     try:
         return embedder.name

@@ -143,7 +143,7 @@ class HybridEmbedder:
     def __init__(self, *, dense: DenseEncoder, sparse: SparseEncoder) -> None:
         self._dense = dense
         self._sparse = sparse
-        self.name = f"{dense.name}+{sparse.name}"
+        self.name = hybrid_name(dense.name, sparse.name)
         self.dimension = dense.dimension
 
     def __repr__(self) -> str:
@@ -171,6 +171,11 @@ class HybridEmbedder:
 
     async def aclose(self) -> None:
         """Nothing is held."""
+
+
+def hybrid_name(dense: str, sparse: str) -> str:
+    """Return the identity of an embedder made of these two."""
+    return f"{dense}+{sparse}"
 
 
 def unit_vectors(vectors: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -34,9 +34,10 @@ def drop_corpus(database: Database, name: str) -> None:
     """
     with database.write() as connection:
         corpus = get_corpus(connection, name)
-        cancel_jobs_of_corpus(connection, corpus.pk)
-        cancel_runs_of_corpus(connection, corpus.pk)
+        cancel_jobs_of_corpus(connection, corpus.pk)  # first: workers, too, lock a job before its corpus
         mark_dropped(connection, corpus)
+        cancel_jobs_of_corpus(connection, corpus.pk)  # what requests left that were waited for
+        cancel_runs_of_corpus(connection, corpus.pk)
         connection.execute(delete(IdempotencyKeyRow).where(IdempotencyKeyRow.corpus == name))
         request_drop_job(connection, corpus.pk)
 

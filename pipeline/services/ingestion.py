@@ -14,7 +14,7 @@ from sqlalchemy import Connection, delete, select, update
 
 from pipeline.database import Database, insert_missing, now_ms
 from pipeline.documents.content import DocumentChange, deletion, hash_fields, text_change
-from pipeline.documents.corpora import Corpus, create_corpus, find_corpus, get_corpus
+from pipeline.documents.corpora import Corpus, create_corpus, find_corpus, hold_corpus
 from pipeline.documents.readers import SourceDocument
 from pipeline.documents.store import Acceptance, accept_deletions, accept_texts
 from pipeline.documents.tables import IdempotencyKeyRow
@@ -112,7 +112,7 @@ class IngestionService:
         with self._database.write() as connection:
             if (answer := _repeated(connection, corpus_name, idempotency)) is not None:
                 return _ingest_answer(answer)
-            corpus = get_corpus(connection, corpus_name)
+            corpus = hold_corpus(connection, corpus_name)
             run_id = open_run(connection, corpus.pk, kind="ingest", sealed=True)
             accepted = _accept(connection, corpus, run_id, _changes(corpus, documents), queue=queue)
             result = IngestAnswer(run_id, *_count(accepted), _describe(accepted))
@@ -129,7 +129,7 @@ class IngestionService:
         """
         wanted = list(dict.fromkeys(ids))
         with self._database.write() as connection:
-            corpus = get_corpus(connection, corpus_name)
+            corpus = hold_corpus(connection, corpus_name)
             if (answer := _repeated(connection, corpus_name, idempotency)) is not None:
                 return DeleteAnswer(**answer)
             run_id = open_run(connection, corpus.pk, kind="delete", sealed=True)
@@ -149,7 +149,7 @@ class IngestionService:
         if kind == "ingest":
             self._ensure_corpus(corpus_name)
         with self._database.write() as connection:
-            corpus = get_corpus(connection, corpus_name)
+            corpus = hold_corpus(connection, corpus_name)
             return open_run(connection, corpus.pk, kind=kind, sealed=False)
 
     def add(
@@ -165,7 +165,7 @@ class IngestionService:
         """
         with self._database.write() as connection:
             extend_open(connection, run_id)
-            corpus = get_corpus(connection, corpus_name)
+            corpus = hold_corpus(connection, corpus_name)
             accepted = _accept(connection, corpus, run_id, _changes(corpus, documents), queue=queue)
         self._nudge()
         return _describe(accepted)
@@ -174,7 +174,7 @@ class IngestionService:
         """Accept one batch of deletions of an open run; return how many of the ids existed."""
         with self._database.write() as connection:
             extend_open(connection, run_id)
-            corpus = get_corpus(connection, corpus_name)
+            corpus = hold_corpus(connection, corpus_name)
             changes = [deletion(document_id) for document_id in dict.fromkeys(ids)]
             accepted = _accept(connection, corpus, run_id, changes, queue=queue)
         self._nudge()

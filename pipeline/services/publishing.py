@@ -151,13 +151,12 @@ class Publisher:
         yield "settle"
 
     def _settle(self, mine: Sequence[Prepared]) -> None:
-        specs = self._specs
         while True:
             try:
-                self._ledger.settle([document.published(specs) for document in mine])
+                self._ledger.settle([document.published(self._specs) for document in mine])
             except SpecSetChangedError as change:
-                specs = change.specs
-                self._fill(mine, specs)
+                self._specs = change.specs  # for the slices that follow, too
+                self._fill(mine, self._specs)
             else:
                 return
 
