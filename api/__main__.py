@@ -12,7 +12,7 @@ from pipeline.factory import open_database, require_schema
 from pipeline.settings import Settings, load_settings
 from pipeline.telemetry.logs import configure_logging
 
-_GRACE_S = 5
+_GRACE_S = 3
 _BACKLOG = 2048
 
 

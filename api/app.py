@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 
 from api.dependencies import open_context
 from api.errors import ErrorBoundary, install_error_handlers
@@ -31,7 +32,8 @@ def create_app(settings: Settings) -> FastAPI:
             yield
         _log.info("api.stopped")
 
-    app = FastAPI(
+    app = FastAPIOffline(  # `/docs` without scripts of other hosts
+        redoc_url=None,
         title="Forefill",
         version="1",
         description="Token ids of a retrieval corpus, computed before anyone asks.",

@@ -108,7 +108,7 @@ class BodyLimit:
             with suppress(_BodyTooLargeError):  # the application may also have made an answer of it
                 await self._app(scope, body.receive, body.send)
         if body.is_too_large and not body.answered:
-            if "expect" not in headers:
+            if not body.ended and "expect" not in headers:
                 await _drain(receive)
             await self._too_large()(scope, receive, send)
 
@@ -144,11 +144,14 @@ class _CountedBody:
         self._send = send
         self._room = max_bytes
         self.is_too_large = False
+        self.ended = False
+        """Whether all of it was read."""
         self.answered = False
         """Whether an answer had begun before the limit was exceeded."""
 
     async def receive(self) -> Message:
         message = await self._receive()
+        self.ended = not message.get("more_body", False)
         self._room -= len(message.get("body", b""))
         if self._room < 0:
             self.is_too_large = True

@@ -31,10 +31,17 @@ _DOCUMENT = {
 }
 
 
-def _without_nul(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("holds a NUL character")
+def _clean(text: str) -> str:
+    if not _is_clean(text):
+        raise ValueError("holds a NUL character or a lone surrogate")
     return text
+
+
+def _is_clean(text: str) -> bool:
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 def _comparable(where: dict[str, Any]) -> dict[str, Any]:
@@ -45,7 +52,7 @@ def _comparable(where: dict[str, Any]) -> dict[str, Any]:
         values = wanted if isinstance(wanted, list) else [wanted]
         if len(values) > _MAX_FILTER_VALUES:
             raise ValueError(f"{shown(key)} has more than {_MAX_FILTER_VALUES} values")
-        if not _is_text(key) or not all(_is_comparable(value) for value in values):
+        if not _is_clean(key) or not all(_is_comparable(value) for value in values):
             raise ValueError(f"{shown(key)}: only text, booleans and numbers of 64 bits can be compared")
     return where
 
@@ -55,7 +62,7 @@ def _is_comparable(value: object) -> bool:
         case bool():
             return True
         case str():
-            return _is_text(value)
+            return _is_clean(value)
         case int():
             return -(2**63) <= value < 2**63
         case float():
@@ -64,11 +71,7 @@ def _is_comparable(value: object) -> bool:
             return False
 
 
-def _is_text(value: str) -> bool:
-    return "\0" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
-
-
-CleanText = Annotated[str, AfterValidator(_without_nul)]
+CleanText = Annotated[str, AfterValidator(_clean)]
 
 
 class _Body(BaseModel):

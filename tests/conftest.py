@@ -11,6 +11,8 @@ from tests.support.postgres import PostgresServer
 from tests.support.processes import Processes
 from tests.support.valkey import ValkeyServer
 
+pytest_plugins = ["tests.support.databases"]
+
 # A shared machine may be slow for a moment; what is slow for long is caught by the time-out of a test.
 settings.register_profile("forefill", deadline=None)
 settings.load_profile("forefill")

@@ -12,7 +12,7 @@ from api.schemas import DocumentsBody, IdsBody
 from pipeline.documents.corpora import get_corpus
 from pipeline.documents.validation import DocumentLimits
 from pipeline.errors import InvalidInput
-from pipeline.services.ingestion import Idempotency
+from pipeline.services.ingestion import Idempotency, IngestAnswer
 from pipeline.services.inspection import get_document, list_documents
 from pipeline.services.presenting import delete_object, document_object, ingest_object, page_object
 
@@ -41,11 +41,14 @@ Repeat = Annotated[Idempotency | None, Depends(_idempotency)]
 async def put(context: Context, name: NewCorpusName, body: DocumentsBody, idempotency: Repeat) -> Response:
     """Set documents, all or none; they are served once their run has finished. Makes the corpus if there is none."""
     settings = context.settings
-    documents = body.to_documents(
-        max_documents=settings.max_request_documents, limits=DocumentLimits.from_settings(settings)
-    )
-    answer = await context.write(lambda: context.ingestion.put(name, documents, idempotency=idempotency))
-    return json_answer(ingest_object(answer), status=202)
+
+    def accept() -> IngestAnswer:
+        documents = body.to_documents(
+            max_documents=settings.max_request_documents, limits=DocumentLimits.from_settings(settings)
+        )
+        return context.ingestion.put(name, documents, idempotency=idempotency)
+
+    return json_answer(ingest_object(await context.write(accept)), status=202)
 
 
 @router.delete("", status_code=202)

@@ -80,7 +80,7 @@ def _refuse_broken(inputs: Inputs, output: Output) -> None:
         for _ in reading.documents():
             pass
     if reading.tally.broken:
-        raise InvalidInput(f"{reading.tally.broken:,} of the inputs are broken: nothing was ingested (--strict)")
+        raise InvalidInput(f"nothing was ingested, because of --strict; broken: {reading.tally.broken:,}")
 
 
 def _feed(run: OpenRun, inputs: Inputs, output: Output) -> Tally:
@@ -123,7 +123,7 @@ def _say(answer: JsonObject, tally: Tally, output: Output) -> None:
     for name, times in sorted(tally.ignored_fields.items()):
         output.note(f"field {name!r} is none of id, text and metadata: ignored in {times:,} lines")
     if answer["repeated"]:
-        output.note(f"{answer['repeated']:,} documents came again under the same id: the last one of each is kept")
+        output.note(f"the same id came again {answer['repeated']:,} times: the last document of each id wins")
     output.line(
         f"run {answer['run_id']}: {answer['accepted']:,} accepted, {answer['unchanged']:,} unchanged, "
         f"{answer['broken']:,} broken in {answer['seconds']:.2f} s"

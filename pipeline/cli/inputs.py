@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO, Self
 
+import typer
+
 from pipeline.cli.output import Output
 from pipeline.cli.progress import Report
 from pipeline.documents.readers import (
@@ -20,7 +22,6 @@ from pipeline.documents.readers import (
     open_reader,
 )
 from pipeline.documents.validation import DocumentLimits
-from pipeline.errors import InvalidInput
 
 _COPY_BYTES = 1024 * 1024
 
@@ -50,10 +51,11 @@ class Inputs:
         """Refuse what cannot be read before anything is written.
 
         Raises:
-            InvalidInput: A path does not exist, or standard input is named twice.
+            BadParameter: Standard input is named twice.
+            InvalidInput: A path does not exist.
         """
         if list(paths).count(STANDARD_INPUT) > 1:
-            raise InvalidInput("standard input can be read once only", item=STANDARD_INPUT)
+            raise typer.BadParameter("standard input can be read once only")
         for path in paths:
             with open_reader(path, limits=limits):
                 pass

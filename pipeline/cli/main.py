@@ -36,12 +36,12 @@ _TAKES_VALUE = "--data-dir"
 
 def main() -> NoReturn:
     """Run the command line of this process."""
+    signal.signal(signal.SIGTERM, _stop)
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; errors are said on standard error."""
-    signal.signal(signal.SIGTERM, _stop)
     try:
         code = build_app(arguments)(args=list(arguments), prog_name="forefill", standalone_mode=False)
     except typer.TyperException as error:

@@ -24,7 +24,7 @@ def patiently(output: Output, *, patience_s: float = PATIENCE_S) -> Retrying:
     return Retrying(
         retry=retry_if_exception_type(Unavailable),
         stop=stop_after_delay(patience_s),
-        wait=wait_exponential_jitter(initial=0.2, max=5.0),
+        wait=wait_exponential_jitter(multiplier=0.2, max=5.0, jitter=0.2),
         before_sleep=say,
         reraise=True,
     )

@@ -13,7 +13,7 @@ import typer
 
 from pipeline.cli.invocation import Call, command, require_database_file, require_newest
 from pipeline.database import Database, create_database_engine
-from pipeline.errors import InvalidInput, Unavailable
+from pipeline.errors import Unavailable
 from pipeline.jobs.store import QUEUES
 from pipeline.settings import Settings
 
@@ -79,12 +79,12 @@ def parse_queues(text: str) -> list[str]:
     """Return the queues of a comma-separated list.
 
     Raises:
-        InvalidInput: One of them is unknown, or there is none.
+        BadParameter: One of them is unknown, or there is none.
     """
     queues = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     unknown = [name for name in queues if name not in QUEUES]
     if unknown or not queues:
-        raise InvalidInput(f"unknown queue {', '.join(unknown) or text!r}: there are {', '.join(QUEUES)}")
+        raise typer.BadParameter(f"unknown queue {', '.join(unknown) or text!r}: there are {', '.join(QUEUES)}")
     return queues
 
 

@@ -11,7 +11,6 @@ from pipeline.cli.invocation import Call, command
 from pipeline.cli.output import Output
 from pipeline.context import Order
 from pipeline.database import Database
-from pipeline.errors import InvalidInput
 from pipeline.factory import open_read_context
 from pipeline.services.presenting import JsonObject, retrieved_object
 from pipeline.services.retrieving import Retrieved, RetrieveRequest
@@ -60,13 +59,13 @@ def parse_filter(conditions: list[str]) -> dict[str, JsonValue] | None:
     """Return `KEY=VALUE` conditions as the HTTP body has them: values that are JSON as such, others as text.
 
     Raises:
-        InvalidInput: One has no `=`.
+        BadParameter: One has no `=`.
     """
     parsed: dict[str, JsonValue] = {}
     for condition in conditions:
         key, equals, value = condition.partition("=")
         if not equals:
-            raise InvalidInput(f"filter {condition!r} is not KEY=VALUE", item="filter")
+            raise typer.BadParameter(f"filter {condition!r} is not KEY=VALUE")
         parsed[key] = _value(value)
     return parsed or None
 

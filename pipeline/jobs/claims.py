@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, Select, and_, exists, literal, or_, sele
 from sqlalchemy.exc import IntegrityError
 
 from pipeline.database import Database, now_ms, rows_affected
-from pipeline.errors import StaleFence
+from pipeline.errors import StaleFence, Unavailable
 from pipeline.jobs.states import JOB_TRANSITIONS, JobState, sources
 from pipeline.jobs.tables import JobRow
 from pipeline.telemetry import metrics
@@ -20,6 +20,7 @@ from pipeline.telemetry import metrics
 JOBS = JobRow.metadata.tables["jobs"]
 """The table, for statements that need no mapped class."""
 
+_RELEASE_TRIES = 5
 _PENDING, _RUNNING = JobState.PENDING.value, JobState.RUNNING.value
 
 
@@ -224,15 +225,18 @@ def release(connection: Connection, job_pk: int, *, error: str, delay_s: float, 
         "breadcrumb": row.breadcrumb,
         "last_error": error,
     }
-    while not _hand_over(connection, row, waiting):
+    ended = {"state": JobState.CANCELLED.value, "finished_at": now_ms(), "last_error": f"{error}; taken over"}
+    for _ in range(_RELEASE_TRIES):
+        if _hand_over(connection, row, waiting):
+            _leave_running(connection, job_pk, **ended)
+            return
         try:
             with connection.begin_nested():
                 _leave_running(connection, job_pk, state=_PENDING, **waiting)
         except IntegrityError:
-            continue  # a request has just left a pending job of this key: that one takes it over
+            continue  # a request has just committed a pending job of this key: that one takes it over
         return
-    ended = {"state": JobState.CANCELLED.value, "finished_at": now_ms(), "last_error": f"{error}; taken over"}
-    _leave_running(connection, job_pk, **ended)
+    raise Unavailable(f"job {job_pk} could not be released", service="database")
 
 
 def _hand_over(connection: Connection, row: Row[Any], waiting: Mapping[str, object]) -> bool:

@@ -333,7 +333,7 @@ class RunItem:
 
 
 def list_items(connection: Connection, run_id: str, *, after: int = 0, limit: int) -> list[RunItem]:
-    """Return a run's documents in the order they were first accepted, those after a document's row."""
+    """Return a run's documents in the order of their rows, those after a row."""
     statement = (
         select(RunItemRow.document_pk, DocumentRow.id, RunItemRow.generation)
         .join(DocumentRow, DocumentRow.pk == RunItemRow.document_pk)

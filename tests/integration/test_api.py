@@ -1,6 +1,7 @@
 """What callers can do over HTTP, on real stores."""
 
 import hashlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -279,6 +280,15 @@ def test_readiness_names_every_dependency(world: ApiWorld) -> None:
     ready = world.get("/readyz")
     assert set(ready["checks"]) == {"database", "cache", "qdrant", "configuration", "golden_ids"}
     assert world.get("/healthz") == {"alive": True}
+
+
+def test_the_docs_load_nothing_from_elsewhere(world: ApiWorld) -> None:
+    page = world.client.get("/docs").text
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert loaded
+    for address in loaded:
+        assert address.startswith("/")
+        assert world.client.get(address).status_code == 200
 
 
 def test_openapi_describes_every_address(world: ApiWorld) -> None:

@@ -8,6 +8,7 @@ import orjson
 import pytest
 
 from tests.support.api_world import ApiWorld, open_api_world
+from tests.support.postgres import PostgresServer
 
 DOCUMENTS = "/v1/corpora/known/documents"
 JSON = {"Content-Type": "application/json"}
@@ -203,9 +204,14 @@ GUARDS = [
 ALL = [*UNKNOWN, *ADDRESSES, *DOCUMENT_BODIES, *CORPUS_BODIES, *QUESTIONS, *GUARDS]
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiWorld]:
-    with open_api_world(tmp_path_factory.mktemp("api")) as started:
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiWorld]:
+    """Databases differ in what they refuse: NUL, numbers and text out of range."""
+    url = None
+    if request.param == "postgres":
+        server: PostgresServer = request.getfixturevalue("postgres_server")
+        url = server.url(server.create_database())
+    with open_api_world(tmp_path_factory.mktemp("api"), database_url=url) as started:
         started.serve("known", {"kept": "Paris is the capital of France.", "deleted": "Gone."})
         started.delete("known", ["deleted"])
         started.worker.run_pending_jobs()

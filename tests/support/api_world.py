@@ -1,4 +1,4 @@
-"""The API in this process on real stores: Valkey, the Qdrant owner, SQLite; jobs run when a test says so."""
+"""The API in this process on real stores: Valkey, the Qdrant owner, SQL; jobs run when a test says so."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -69,10 +69,10 @@ class ApiWorld:
         return answer
 
 
-def small_limits(folder: Path, *, cache_url: str, qdrant_url: str) -> Settings:
+def small_limits(*, database_url: str, cache_url: str, qdrant_url: str) -> Settings:
     """Settings with limits that a test can exceed cheaply."""
     return Settings(
-        database_url=f"sqlite:///{folder / 'forefill.db'}",
+        database_url=database_url,
         broker_url=cache_url,
         cache_url=cache_url,
         qdrant_url=qdrant_url,
@@ -87,11 +87,20 @@ def small_limits(folder: Path, *, cache_url: str, qdrant_url: str) -> Settings:
 
 
 @contextmanager
-def open_api_world(folder: Path) -> Iterator[ApiWorld]:
-    """Start everything and end it."""
+def open_api_world(folder: Path, *, database_url: str | None = None) -> Iterator[ApiWorld]:
+    """Start everything and end it.
+
+    Args:
+        folder: For what the processes keep.
+        database_url: An empty database; None for SQLite in the folder.
+    """
     with ValkeyServer() as cache, Processes(folder) as processes:
         owner = QdrantOwner(processes, folder / "qdrant").start()
-        settings = small_limits(folder, cache_url=cache.url, qdrant_url=owner.url)
+        settings = small_limits(
+            database_url=database_url or f"sqlite:///{folder / 'forefill.db'}",
+            cache_url=cache.url,
+            qdrant_url=owner.url,
+        )
         database = open_database(settings, durable=True)
         upgrade(database)
         database.close()
