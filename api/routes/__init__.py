@@ -1,13 +1,13 @@
 """Every address, by what it is about."""
 
-from api.routes import corpora, documents, health, retrieval, runs, statistics
+from api.routes import corpora, documents, health, retrieval, runs, stats
 
 ROUTERS = (
     corpora.router,
     documents.router,
     runs.router,
     retrieval.router,
-    statistics.router,
+    stats.router,
     health.router,
 )
 """All routers, in the order in which they are matched."""

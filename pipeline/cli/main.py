@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import NoReturn
 
 import typer
+from sqlalchemy.exc import DBAPIError
 
 from pipeline.cli.invocation import new_group
 from pipeline.errors import ForefillError
@@ -49,14 +50,10 @@ def run(arguments: Sequence[str]) -> int:
         message = error.format_message()
         _complain(message if "\n" in message else f"{message} See `forefill --help`.")
         return error.exit_code
-    except ForefillError as error:
-        _complain(str(error))
-        return 1
-    except (typer.Abort, EOFError):
-        _complain("stopped: nothing was changed")
-        return 1
-    except OSError as error:
-        _complain(_os_error(error))
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except (ForefillError, DBAPIError, OSError, EOFError, typer.Abort) as error:
+        _complain(_sentence(error))
         return 1
     return int(code or 0)
 
@@ -81,9 +78,17 @@ def _first_word(arguments: Sequence[str]) -> str:
     return ""
 
 
-def _os_error(error: OSError) -> str:
-    reason = error.strerror or type(error).__name__
-    return f"{error.filename}: {reason}" if error.filename else reason
+def _sentence(error: Exception) -> str:
+    match error:
+        case DBAPIError():
+            return f"the database refused: {error.orig}"
+        case OSError():
+            reason = error.strerror or type(error).__name__
+            return f"{error.filename}: {reason}" if error.filename else reason
+        case EOFError() | typer.Abort():
+            return "stopped: nothing was changed"
+        case _:
+            return str(error)
 
 
 def _complain(message: str) -> None:

@@ -131,19 +131,15 @@ def upsert(
 
 
 def insert_missing(
-    connection: Connection,
-    table: Table,
-    rows: Sequence[dict[str, Any]],
-    *,
-    key: Sequence[str],
-    returning: Sequence[str],
+    connection: Connection, table: Table, rows: Sequence[dict[str, Any]], *, returning: Sequence[str]
 ) -> list[Row[Any]]:
-    """Insert the rows whose key does not exist yet and return the named columns of those only.
+    """Insert the rows that no unique constraint refuses and return the named columns of those only.
 
-    Two writers of one key settle it here: the second one waits for the first, then inserts nothing.
+    Two writers of one key settle it here: the second one waits for the first, then inserts nothing. No constraint is
+    named, because PostgreSQL would raise the conflict of any other one when both writers are at it at once.
     """
     if not rows:
         return []
     insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    statement = insert(table).on_conflict_do_nothing(index_elements=list(key))
+    statement = insert(table).on_conflict_do_nothing()
     return list(connection.execute(statement.returning(*(table.c[name] for name in returning)), list(rows)))

@@ -126,7 +126,7 @@ def create_corpus(
         "spec_set_version": 1,
         "created_at": now,
     }
-    created = insert_missing(connection, CorpusRow.metadata.tables["corpora"], [values], key=["name"], returning=["pk"])
+    created = insert_missing(connection, CorpusRow.metadata.tables["corpora"], [values], returning=["pk"])
     for (pk,) in created:
         connection.execute(update(CorpusRow).where(CorpusRow.pk == pk).values(collection=f"{name}.{pk}"))
         connection.execute(

@@ -132,9 +132,7 @@ def _insert_new(
         }
         for change in changes
     ]
-    inserted = insert_missing(
-        connection, _DOCUMENTS, rows, key=["corpus_pk", "id"], returning=["pk", "id", "generation", "bucket"]
-    )
+    inserted = insert_missing(connection, _DOCUMENTS, rows, returning=["pk", "id", "generation", "bucket"])
     return {
         row.id: Acceptance(row.pk, row.id, row.generation, changed=True, waits=True, bucket=row.bucket)
         for row in inserted

@@ -40,9 +40,7 @@ def lead(database: Database, role: str, *, holder: str, lease_s: float) -> bool:
     until = now_ms() + round(lease_s * 1000)
     with database.write() as connection:
         row = {"role": role, "holder": holder, "lease_until": 0}
-        insert_missing(
-            connection, LeadershipRow.metadata.tables["leaderships"], [row], key=["role"], returning=["role"]
-        )
+        insert_missing(connection, LeadershipRow.metadata.tables["leaderships"], [row], returning=["role"])
         statement = (
             update(LeadershipRow)
             .where(

@@ -79,7 +79,7 @@ def add_items(connection: Connection, run_id: str, accepted: Sequence[Acceptance
     upsert(connection, _ITEMS, [row for row in rows if row["document_pk"] in changed], key=key, update=columns)
     # The same document again in the same run: it still waits for what the run brought first.
     unchanged = [row for row in rows if row["document_pk"] not in changed]
-    insert_missing(connection, _ITEMS, unchanged, key=key, returning=key)
+    insert_missing(connection, _ITEMS, unchanged, returning=key)
 
 
 def extend_open(connection: Connection, run_id: str) -> None:

@@ -268,7 +268,7 @@ def _repeated(connection: Connection, corpus: str, idempotency: Idempotency | No
     connection.execute(delete(IdempotencyKeyRow).where(IdempotencyKeyRow.created_at < expired))
     name = {"principal": idempotency.principal, "corpus": corpus, "key": idempotency.key}
     row = {**name, "body_hash": hash_fields(idempotency.body), "answer": "", "created_at": now}
-    if insert_missing(connection, _KEYS, [row], key=list(name), returning=["key"]):
+    if insert_missing(connection, _KEYS, [row], returning=["key"]):
         return None
     first = connection.execute(select(_KEYS.c.body_hash, _KEYS.c.answer).filter_by(**name)).one()
     if first.body_hash != row["body_hash"]:

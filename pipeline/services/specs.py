@@ -14,8 +14,7 @@ def ensure_spec(connection: Connection, spec: TokenSpec) -> None:
     Raises:
         Conflict: A spec of that id is recorded with another fingerprint: this process would compute other ids.
     """
-    recorded = connection.execute(select(SpecRow.fingerprint).where(SpecRow.id == spec.spec_id)).scalar_one_or_none()
-    if recorded is not None:
+    if (recorded := _recorded(connection, spec)) is not None:
         check_fingerprint(spec, recorded)
         return
     row = {
@@ -29,15 +28,22 @@ def ensure_spec(connection: Connection, spec: TokenSpec) -> None:
         "library": spec.tokenizer.library,
         "created_at": connection.execute(select(now_ms())).scalar_one(),
     }
-    insert_missing(connection, SpecRow.metadata.tables["specs"], [row], key=["id"], returning=["id"])
+    if not insert_missing(connection, SpecRow.metadata.tables["specs"], [row], returning=["id"]):
+        check_fingerprint(spec, _recorded(connection, spec))
 
 
-def check_fingerprint(spec: TokenSpec, recorded: str) -> None:
+def _recorded(connection: Connection, spec: TokenSpec) -> str | None:
+    return connection.execute(select(SpecRow.fingerprint).where(SpecRow.id == spec.spec_id)).scalar_one_or_none()
+
+
+def check_fingerprint(spec: TokenSpec, recorded: str | None) -> None:
     """Compare a spec as this process computes it with the one recorded.
 
     Raises:
-        Conflict: They differ.
+        Conflict: They differ, or its ids are recorded under another name.
     """
+    if recorded is None:
+        raise Conflict(f"the ids of spec {spec.spec_id} are recorded under another name already: use that one")
     if spec.fingerprint != recorded:
         raise Conflict(
             f"spec {spec.spec_id} is recorded with fingerprint {recorded}, but this process computes "

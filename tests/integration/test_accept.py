@@ -1,21 +1,27 @@
 """Accepting changes: what is answered is in SQL with the work it causes, whoever else writes at the same time."""
 
+from functools import partial
 from typing import cast
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from pipeline.database import Database, now_ms
-from pipeline.documents.corpora import get_corpus, list_corpora
+from pipeline.documents.corpora import create_corpus, get_corpus, hold_corpus, list_corpora
 from pipeline.documents.publication import find_behind
-from pipeline.documents.tables import ContentRow
+from pipeline.documents.splitting import Splitter
+from pipeline.documents.tables import ContentRow, CorpusSpecRow, IdempotencyKeyRow
 from pipeline.errors import Conflict, InvalidInput, NotFound
 from pipeline.jobs.claims import JOBS, finish, rescue_expired
+from pipeline.jobs.runs import open_run
 from pipeline.jobs.states import JobState
 from pipeline.jobs.store import requeue_forgotten
 from pipeline.services import ingestion as ingestion_module
 from pipeline.services.corpus_removal import drop_corpus, purge_dropped
 from pipeline.services.ingestion import Idempotency, IngestAnswer
+from pipeline.services.specs import ensure_spec
+from pipeline.tokenizers import load_spec
+from pipeline.tokenizers.tables import SpecRow
 from tests.support.write_path import (
     CORPUS,
     DOCUMENTS,
@@ -136,13 +142,15 @@ def test_while_claims_race_with_requests_no_document_is_left_without_a_job(datab
             job = take(database, pk)
             assert job is not None
             with database.read() as connection:
-                seen = find_behind(connection, job.corpus_pk, bucket=job.bucket or 0, queue=job.queue, limit=9, max_bytes=9)
+                seen = find_behind(
+                    connection, job.corpus_pk, bucket=job.bucket or 0, queue=job.queue, limit=9, max_bytes=9
+                )
                 generation = connection.execute(select(DOCUMENTS.c.generation)).scalar_one() if seen else 0
             with database.write() as connection:
                 finish(connection, job, state=JobState.SUCCEEDED)
             return [generation]
 
-        seen, _ = at_once(work, lambda n=number: service.put(CORPUS, [source("d", f"text {n}")]))  # type: ignore[misc]  # a lambda's defaults
+        seen, _ = at_once(work, partial(service.put, CORPUS, [source("d", f"text {number}")]))
         head = document(database, "d").generation
         assert seen == [head] or jobs(database, state="pending"), "the change has neither been seen nor a job"
         service.put(CORPUS, [source("d", f"and {number}")])
@@ -168,14 +176,31 @@ def test_requests_workers_and_rescues_together_leave_every_head_served(database:
         assert not [error for error in results if isinstance(error, Exception)]
     workers[0].run_all()
     with database.read() as connection:
-        states = dict(connection.execute(select(DOCUMENTS.c.id, DOCUMENTS.c.state)).all())  # type: ignore[arg-type]  # rows are pairs
+        states = dict(connection.execute(select(DOCUMENTS.c.id, DOCUMENTS.c.state)).all())
     assert states == {f"d{n}": "deleted" if n == 5 else "served" for n in range(6)}
     assert workers[0].index.count(_collection(database)) == 5
 
 
+def test_equal_specs_and_corpora_that_are_recorded_at_once_are_recorded_once(database: Database) -> None:
+    spec, splitter = load_spec("o200k_base/plain"), Splitter().identity
+
+    def record(name: str) -> None:
+        with database.write() as connection:
+            ensure_spec(connection, spec)
+            create_corpus(connection, name, spec_id=spec.spec_id, splitter=splitter, embedder="e")
+
+    for number in range(ROUNDS):
+        assert at_once(*[partial(record, f"c{number}")] * 4) == [None] * 4
+        with database.write() as connection:
+            connection.execute(delete(CorpusSpecRow))
+            connection.execute(delete(SpecRow))
+    with database.read() as connection:
+        assert len(list_corpora(connection)) == ROUNDS
+
+
 def test_first_writes_to_one_corpus_name_make_one_corpus(database: Database) -> None:
     service = ingestion(database)
-    answers = at_once(*[lambda n=n: service.put("new", [source(f"d{n}")]) for n in range(4)])  # type: ignore[misc]  # a lambda's defaults
+    answers = at_once(*[partial(service.put, "new", [source(f"d{number}")]) for number in range(4)])
     assert all(isinstance(answer, IngestAnswer) for answer in answers)
     with database.read() as connection:
         assert [corpus.name for corpus in list_corpora(connection)] == ["new"]
@@ -187,7 +212,7 @@ def test_batches_over_the_same_documents_wait_for_each_other_and_do_not_deadlock
     for number in range(ROUNDS):
         texts = [source(each.id, f"text {number}") for each in documents]
         others = [source(each.id, f"other {number}") for each in reversed(documents)]
-        answers = at_once(lambda t=texts: service.put(CORPUS, t), lambda o=others: service.put(CORPUS, o))  # type: ignore[misc]  # a lambda's defaults
+        answers = at_once(partial(service.put, CORPUS, texts), partial(service.put, CORPUS, others))
         assert all(isinstance(answer, IngestAnswer) for answer in answers), answers
         assert document(database, "d0").generation == 2 * number + 2
 
@@ -208,9 +233,7 @@ def test_of_equal_requests_that_race_under_one_key_one_is_done_and_all_get_its_a
     service.put(CORPUS, [source("other")])
     for number in range(ROUNDS):
         key = Idempotency(principal="", key=f"k{number}", body=b"body")
-        answers = at_once(
-            *[lambda k=key, n=number: service.put(CORPUS, [source("d", f"text {n}")], idempotency=k) for _ in range(3)]  # type: ignore[misc]  # a lambda's defaults
-        )
+        answers = at_once(*[partial(service.put, CORPUS, [source("d", f"text {number}")], idempotency=key)] * 3)
         assert len({cast("IngestAnswer", answer).run_id for answer in answers}) == 1
         assert document(database, "d").generation == number + 1
 
@@ -233,7 +256,7 @@ def test_a_key_of_a_request_that_failed_is_free(database: Database, monkeypatch:
 def test_a_key_is_forgotten_after_24_hours(database: Database) -> None:
     service, key = ingestion(database), Idempotency(principal="", key="k", body=b"body")
     first = service.put(CORPUS, [source("d")], idempotency=key)
-    keys = ingestion_module.IdempotencyKeyRow.metadata.tables["idempotency_keys"]
+    keys = IdempotencyKeyRow.metadata.tables["idempotency_keys"]
     change_rows(database, keys, keys.c.key == "k", created_at=now_ms() - 25 * 3_600_000)
     assert service.put(CORPUS, [source("d")], idempotency=key).run_id != first.run_id
 
@@ -267,8 +290,8 @@ def test_a_request_that_holds_a_corpus_is_waited_for_by_its_drop_and_leaves_noth
     service, worker = ingestion(database), InMemoryWorker(database)
     service.put(CORPUS, [source("d")])
     with database.write() as connection:
-        corpus = ingestion_module.hold_corpus(connection, CORPUS)
-        run_id = ingestion_module.open_run(connection, corpus.pk, kind="ingest", sealed=True)
+        corpus = hold_corpus(connection, CORPUS)
+        run_id = open_run(connection, corpus.pk, kind="ingest", sealed=True)
         drop = Waiter(database, lambda: drop_corpus(database, CORPUS))
         changes = ingestion_module._changes(corpus, [source("late")])
         ingestion_module._accept(connection, corpus, run_id, changes, queue="bulk")
@@ -280,7 +303,7 @@ def test_a_request_that_holds_a_corpus_is_waited_for_by_its_drop_and_leaves_noth
 
 def test_a_request_that_began_while_its_corpus_was_dropped_finds_none(database: Database) -> None:
     service = ingestion(database)
-    run_id = service.open_run_for_test(CORPUS) if hasattr(service, "open_run_for_test") else service.open(CORPUS, kind="ingest")
+    run_id = service.open(CORPUS, kind="ingest")
     results = at_once(
         lambda: drop_corpus(database, CORPUS),
         lambda: drop_corpus(database, CORPUS),

@@ -209,6 +209,8 @@ class Waiter:
 
 
 def _waits_for_a_lock(database: Database) -> bool:
-    waiting = text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
+    waiting = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
     with database.read() as connection:
         return bool(connection.execute(waiting).scalar_one())

@@ -8,7 +8,7 @@ from pipeline.database import Database
 from pipeline.documents.corpora import Corpus, CorpusSpec, filled_specs, list_corpora
 from pipeline.documents.splitting import Splitter
 from pipeline.documents.states import DocumentState
-from pipeline.errors import ForefillError
+from pipeline.errors import ForefillError, InvalidInput
 from pipeline.retrieval.embedders import embedder_name
 from pipeline.services.diagnosis.findings import Finding
 from pipeline.services.inspection import count_states
@@ -64,7 +64,11 @@ def _check_embedder(corpus: Corpus, *, embedder: str) -> Iterator[Finding]:
 
 
 def _check_splitter(corpus: Corpus) -> Iterator[Finding]:
-    installed = Splitter.from_identity(corpus.splitter).identity
+    try:
+        installed = Splitter.from_identity(corpus.splitter).identity
+    except InvalidInput as error:
+        yield Finding.fail(f"corpus {corpus.name}", str(error), remedy="set its splitter, or ingest into a new corpus")
+        return
     if corpus.splitter != installed:
         yield Finding.warn(
             f"corpus {corpus.name}",

@@ -22,7 +22,7 @@ def test_a_spec_knows_the_ids_of_its_frame(spec_id: str) -> None:
     spec = load_spec(spec_id)
     theirs = official(spec.encoding)
     assert spec.spec_id == spec_id
-    assert spec.prefix_ids.tolist() == theirs.encode_ordinary(PLAIN.prefix[0].text)  # type: ignore[union-attr]
+    assert spec.prefix_ids.tolist() == theirs.encode_ordinary(PLAIN.prefix[0].text)  # type: ignore[union-attr]  # a text
     for number in (1, 9, 10, 99, 100, 128, 129, 1000, 123_456):
         assert encode_header(spec, number).tolist() == theirs.encode_ordinary(f"Document {number}\n")
 
