@@ -26,7 +26,7 @@ from pipeline.documents.publication import (
 )
 from pipeline.documents.splitting import Splitter
 from pipeline.documents.tables import CorpusRow
-from pipeline.errors import NotFound, StaleFence, Unavailable
+from pipeline.errors import ForefillError, NotFound, StaleFence, Unavailable
 from pipeline.jobs.claims import ClaimedJob, check_fence, finish, give_back, leave_breadcrumb, record_progress
 from pipeline.jobs.retry import backoff_s
 from pipeline.jobs.runs import bury_items, finish_items, settle
@@ -106,7 +106,7 @@ class EventJobRunner:
             raise
         except Exception as error:  # noqa: BLE001  # whatever it was, the job must not wait for its lease
             _log.exception("job.failed", job_id=self._job.pk, error=type(error).__name__)
-            self._give_back(f"unexpected {type(error).__name__}", cap_s=60.0, suspects_work=True)
+            self._give_back(_sentence(error), cap_s=60.0, suspects_work=True)
             return "failed"
         return state.value
 
@@ -150,9 +150,7 @@ class EventJobRunner:
             if len(works) > 1:
                 raise
             _log.exception("document.failed", job_id=self._job.pk, document_pk=works[0].pk, error=type(error).__name__)
-            self._store_failures(
-                [DocumentFailure(works[0], "publish", f"unexpected {type(error).__name__}", final=False)]
-            )
+            self._store_failures([DocumentFailure(works[0], "publish", _sentence(error), final=False)])
 
     def record_intents(self, points: Mapping[DocumentWork, Sequence[str]]) -> set[int]:
         """Step 1 of a publication: fenced by the job and by each document's head."""
@@ -252,3 +250,8 @@ class EventJobRunner:
             index=self._resources.index,
             ledger=self,
         )
+
+
+def _sentence(error: Exception) -> str:
+    """Return what an operator may read: our own errors say it themselves, others might quote a document."""
+    return str(error) if isinstance(error, ForefillError) else f"unexpected {type(error).__name__}"

@@ -60,7 +60,11 @@ class Stack:
             **(environment or {}),
         }
         self.settings = Settings.model_validate(
-            {name.removeprefix("FOREFILL_").lower(): value for name, value in self.environment.items() if _is_ours(name)}
+            {
+                name.removeprefix("FOREFILL_").lower(): value
+                for name, value in self.environment.items()
+                if _is_ours(name)
+            }
         )
         self.database: Database = open_database(self.settings, durable=True)
         self._stack.callback(self.database.close)

@@ -16,7 +16,7 @@ from pipeline.settings import MIB, Settings
 _TIMEOUT_S = 2.0
 _BYTES_PER_TOKEN = 4
 _BYTES_PER_ENTRY = 200
-"""Key, header, and the server's own bookkeeping; measured between 130 and 180."""
+"""Key, header and the server's own bookkeeping: a generous guess."""
 _NO_EVICTION = "noeviction"
 
 

@@ -126,7 +126,5 @@ async def test_much_text_is_embedded_beside_the_event_loop_alike(embedder: Hybri
 
 
 def test_a_name_tells_weights_and_parameters(embedder: HybridEmbedder) -> None:
-    assert embedder.name == (
-        "wordllama-l2-supercat-256@64b47a2d+bm25-multilingual-english-k1.2-b0.75-avg100@v1"
-    )
+    assert embedder.name == ("wordllama-l2-supercat-256@64b47a2d+bm25-multilingual-english-k1.2-b0.75-avg100@v1")
     assert embedder.dimension == DIMENSION
