@@ -14,12 +14,13 @@ $(STAMP): pyproject.toml requirements.lock
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Forefill needs Python 3.11 or newer"; exit 1; }
 	@if $(BIN)/python -m pip install -q --disable-pip-version-check uv; then \
-	   $(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r requirements.lock && \
+	   $(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.lock && \
 	   $(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e . ; \
 	 else \
 	   $(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock && \
 	   $(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e . ; \
 	 fi
+	@$(BIN)/python -m compileall -q pipeline workers api migrations
 	@touch $@
 
 check: env
@@ -33,7 +34,7 @@ format: env
 	$(BIN)/ruff check --fix .
 
 test: env
-	$(BIN)/python -m pytest -m "not long"
+	$(BIN)/python -m pytest -m "not long" --numprocesses 2 --dist worksteal
 
 test-long: env
 	$(BIN)/python -m pytest

@@ -99,21 +99,22 @@ class Dispatcher:
         self._swept_at = float("-inf")
 
     def tick(self) -> TickReport:
-        """Look once: rescue, publish, settle.
+        """Look once: rescue, settle, publish.
 
         Raises:
-            Unavailable: The database did not answer.
+            Unavailable: Database or broker did not answer.
         """
         if not lead(self._database, ROLE, holder=self._holder, lease_s=LEAD_S):
             return TickReport(leads=False)
         rescued = rescue_expired(self._database)
         if rescued:
             _log.warning("jobs.rescued", job_ids=rescued)
-        published = sum(self._publish(queue) for queue in QUEUES)
         settled = settle(self._database)
         if time.monotonic() - self._swept_at > _SWEEP_S:
             self._swept_at = time.monotonic()
             self._housekeeping()
+        # Last, because the broker may be away, and nothing else needs it.
+        published = sum(self._publish(queue) for queue in QUEUES)
         return TickReport(leads=True, published=published, rescued=len(rescued), settled=settled)
 
     def run(self, *, interval_s: float, stop: threading.Event, wait: Callable[[float], None]) -> None:
@@ -130,6 +131,8 @@ class Dispatcher:
                 leads = self.tick().leads
             except Unavailable as error:
                 _log.warning("dispatcher.unavailable", service=error.service, error=str(error))
+            except Exception:  # noqa: BLE001  # rescues and publishing must go on after whatever one tick met
+                _log.exception("dispatcher.failed")
             if leads:
                 wait(interval_s)
             else:

@@ -27,7 +27,7 @@ from pipeline.documents.publication import (
 from pipeline.documents.splitting import Splitter
 from pipeline.documents.tables import CorpusRow
 from pipeline.errors import ForefillError, NotFound, StaleFence, Unavailable
-from pipeline.jobs.claims import ClaimedJob, check_fence, finish, give_back, leave_breadcrumb, record_progress
+from pipeline.jobs.claims import ClaimedJob, check_fence, finish, leave_breadcrumb, record_progress
 from pipeline.jobs.retry import backoff_s
 from pipeline.jobs.runs import bury_items, finish_items, settle
 from pipeline.jobs.states import JobState
@@ -88,26 +88,17 @@ class EventJobRunner:
         self._dead = 0
 
     def run(self) -> str:
-        """Publish everything due, then end the job or give it back; return the outcome.
+        """Publish everything due, then end the job; return the outcome.
 
         Raises:
             StaleFence: Somebody else owns the job now; nothing more may be done.
+            Unavailable: A service did not answer; what is published stays published.
         """
-        try:
-            self._run_slices()
-            with self._database.write() as connection:
-                state = JobState.PARTIAL if self._dead else JobState.SUCCEEDED
-                finish(connection, self._job, state=state)
-                self._request_rest(connection)
-        except Unavailable as error:
-            self._give_back(f"{error.service}: {error}", cap_s=10.0, suspects_work=False)
-            return "unavailable"
-        except StaleFence:
-            raise
-        except Exception as error:  # noqa: BLE001  # whatever it was, the job must not wait for its lease
-            _log.exception("job.failed", job_id=self._job.pk, error=type(error).__name__)
-            self._give_back(_sentence(error), cap_s=60.0, suspects_work=True)
-            return "failed"
+        self._run_slices()
+        state = JobState.PARTIAL if self._dead else JobState.SUCCEEDED
+        with self._database.write() as connection:
+            finish(connection, self._job, state=state)
+            self._request_rest(connection)
         return state.value
 
     def _run_slices(self) -> None:
@@ -150,7 +141,7 @@ class EventJobRunner:
             if len(works) > 1:
                 raise
             _log.exception("document.failed", job_id=self._job.pk, document_pk=works[0].pk, error=type(error).__name__)
-            self._store_failures([DocumentFailure(works[0], "publish", _sentence(error), final=False)])
+            self._store_failures([DocumentFailure(works[0], "publish", error_sentence(error), final=False)])
 
     def record_intents(self, points: Mapping[DocumentWork, Sequence[str]]) -> set[int]:
         """Step 1 of a publication: fenced by the job and by each document's head."""
@@ -232,11 +223,6 @@ class EventJobRunner:
             delay_ms = max(0, due_at - connection.execute(select(now_ms())).scalar_one())
             request_event_jobs(connection, self._corpus.pk, queue=queue, buckets=[bucket], delay_ms=delay_ms)
 
-    def _give_back(self, error: str, *, cap_s: float, suspects_work: bool) -> None:
-        delay_s = backoff_s(self._job.attempts + 1, cap_s=cap_s)
-        with self._database.write() as connection:
-            give_back(connection, self._job, error=error, delay_s=delay_s, suspects_work=suspects_work)
-
     def _load_specs(self, connection: Connection) -> list[TokenSpec]:
         return [self._resources.load_spec(spec.spec_id) for spec in filled_specs(connection, self._corpus.pk)]
 
@@ -252,6 +238,6 @@ class EventJobRunner:
         )
 
 
-def _sentence(error: Exception) -> str:
+def error_sentence(error: Exception) -> str:
     """Return what an operator may read: our own errors say it themselves, others might quote a document."""
     return str(error) if isinstance(error, ForefillError) else f"unexpected {type(error).__name__}"

@@ -5,7 +5,7 @@ from pipeline.jobs.claims import ClaimedJob, claim, give_back
 from pipeline.jobs.heartbeat import Heartbeat
 from pipeline.jobs.retry import backoff_s
 from pipeline.services.corpus_removal import run_drop_job
-from pipeline.services.event_jobs import EventJobRunner, JobLimits, WorkerResources
+from pipeline.services.event_jobs import EventJobRunner, JobLimits, WorkerResources, error_sentence
 from pipeline.telemetry import metrics
 from pipeline.telemetry.logs import get_logger
 
@@ -48,15 +48,27 @@ class JobRunner:
 
     def _run_claimed(self, job: ClaimedJob) -> str:
         try:
+            return self._attempt(job)
+        except StaleFence:
+            return "fenced"
+
+    def _attempt(self, job: ClaimedJob) -> str:
+        """Run a job once; whatever goes wrong, it is given back and does not wait for its lease."""
+        try:
             if job.kind == "event":
                 return EventJobRunner(self._resources, job, limits=self._limits).run()
             return run_drop_job(self._resources.database, self._resources.index, job)
         except StaleFence:
-            return "fenced"
+            raise
         except Unavailable as error:
-            if error.service == "database":
-                raise
-            delay_s = backoff_s(job.attempts + 1, cap_s=10.0)
-            with self._resources.database.write() as connection:
-                give_back(connection, job, error=str(error), delay_s=delay_s, suspects_work=False)
+            self._give_back(job, f"{error.service}: {error}", cap_s=10.0, suspects_work=False)
             return "unavailable"
+        except Exception as error:  # noqa: BLE001  # see the docstring
+            _log.exception("job.failed", job_id=job.pk, error=type(error).__name__)
+            self._give_back(job, error_sentence(error), cap_s=60.0, suspects_work=True)
+            return "failed"
+
+    def _give_back(self, job: ClaimedJob, error: str, *, cap_s: float, suspects_work: bool) -> None:
+        delay_s = backoff_s(job.attempts + 1, cap_s=cap_s)
+        with self._resources.database.write() as connection:
+            give_back(connection, job, error=error, delay_s=delay_s, suspects_work=suspects_work)

@@ -93,7 +93,7 @@ class PostgresServer:
     def create_database(self, *, template: str = "template1") -> str:
         """Create a database and return its name; it is empty, or a copy of one nobody is connected to."""
         name = f"test_{uuid.uuid4().hex[:16]}"
-        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy")
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
         self._execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
         return name
 
