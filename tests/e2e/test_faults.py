@@ -19,7 +19,9 @@ SLOW = {"FOREFILL_WORKER_CONCURRENCY": "1"}
 
 
 def test_a_killed_prefork_child(sqlite_stack: Stack) -> None:
-    _run_through(sqlite_stack, lambda stack, _worker, _dispatcher: os.kill(_running_child(stack), signal.SIGKILL))
+    _check_result_survives(
+        sqlite_stack, lambda stack, _worker, _dispatcher: os.kill(_running_child(stack), signal.SIGKILL)
+    )
 
 
 def test_a_killed_worker(stack: Stack) -> None:
@@ -28,7 +30,7 @@ def test_a_killed_worker(stack: Stack) -> None:
         eventually(lambda: not worker.children(), describe="children follow their worker")
         stack.start_worker(name="second")
 
-    _run_through(stack, kill)
+    _check_result_survives(stack, kill)
 
 
 def test_a_killed_broker_that_comes_back_empty(sqlite_stack: Stack) -> None:
@@ -36,7 +38,7 @@ def test_a_killed_broker_that_comes_back_empty(sqlite_stack: Stack) -> None:
         stack.broker.kill()
         stack.broker.start()
 
-    _run_through(sqlite_stack, kill)
+    _check_result_survives(sqlite_stack, kill)
 
 
 def test_a_killed_qdrant_owner(sqlite_stack: Stack) -> None:
@@ -44,7 +46,7 @@ def test_a_killed_qdrant_owner(sqlite_stack: Stack) -> None:
         stack.owner.kill()
         stack.start_owner()
 
-    _run_through(sqlite_stack, kill)
+    _check_result_survives(sqlite_stack, kill)
 
 
 def test_a_killed_dispatcher(sqlite_stack: Stack) -> None:
@@ -52,7 +54,7 @@ def test_a_killed_dispatcher(sqlite_stack: Stack) -> None:
         dispatcher.kill()
         stack.start_dispatcher()
 
-    _run_through(sqlite_stack, kill)
+    _check_result_survives(sqlite_stack, kill)
 
 
 def test_a_killed_cache_that_comes_back_with_its_file(sqlite_stack: Stack) -> None:
@@ -60,7 +62,7 @@ def test_a_killed_cache_that_comes_back_with_its_file(sqlite_stack: Stack) -> No
         stack.cache.kill()
         stack.cache.start()
 
-    _run_through(sqlite_stack, kill)
+    _check_result_survives(sqlite_stack, kill)
 
 
 @pytest.mark.long
@@ -75,10 +77,10 @@ def test_everything_killed_in_turn(stack: Stack, turn: int) -> None:
         stack.start_dispatcher()
         stack.start_worker(name="second")
 
-    _run_through(stack, kill)
+    _check_result_survives(stack, kill)
 
 
-def _run_through(stack: Stack, disturb: Callable[[Stack, Process, Process], None]) -> None:
+def _check_result_survives(stack: Stack, disturb: Callable[[Stack, Process, Process], None]) -> None:
     """Ingest, disturb after the first documents are served, and wait for the undisturbed result."""
     documents = {document["id"]: document["text"] for document in sample.multiplied(2)}
     worker = stack.start_worker()
