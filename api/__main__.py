@@ -6,11 +6,15 @@ import sys
 import uvicorn
 
 from api.app import create_app
-from api.guards import is_loopback
-from pipeline.errors import ConfigurationError, ForefillError
+from api.hosts import is_loopback_address
+from pipeline.database import Database
+from pipeline.documents.access import list_keys
+from pipeline.errors import ConfigurationError, ForefillError, Unavailable
 from pipeline.factory import open_database, require_schema
 from pipeline.settings import Settings, load_settings
-from pipeline.telemetry.logs import configure_logging
+from pipeline.telemetry.logs import configure_logging, get_logger
+
+_log = get_logger(__name__)
 
 _GRACE_S = 3
 _BACKLOG = 2048
@@ -20,13 +24,11 @@ def run(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C.
 
     Raises:
-        ConfigurationError: The address is not on loopback, or the database is not upgraded.
-        Unavailable: The database did not answer.
+        ConfigurationError: Others reach the address and there is no API key, or the database is not upgraded.
     """
-    check_host(settings.api_host)
     database = open_database(settings, durable=False, pool_size=1)
     try:
-        require_schema(database)
+        check_start(settings.api_host, database)
     finally:
         database.close()
     uvicorn.run(
@@ -43,15 +45,36 @@ def run(settings: Settings) -> None:
     )
 
 
-def check_host(host: str) -> None:
-    """Refuse addresses that others can reach.
+def check_start(host: str, database: Database) -> None:
+    """Refuse to begin what cannot end well. Without an answer of SQL it begins, and lets in who its copy knows.
+
+    Args:
+        host: Address to listen on.
+        database: Says which keys there are.
 
     Raises:
-        ConfigurationError: The host is not on loopback.
+        ConfigurationError: The database is not upgraded, or others reach the address and there is no API key.
     """
-    if not is_loopback(f"[{host}]" if ":" in host else host):
+    try:
+        require_schema(database)
+        with database.read() as connection:
+            has_keys = bool(list_keys(connection, revoked=False))
+    except Unavailable as error:
+        _log.warning("api.starts_without_database", error=str(error))
+        return
+    check_host(host, has_keys=has_keys)
+
+
+def check_host(host: str, *, has_keys: bool) -> None:
+    """Refuse addresses that others can reach while there is no key.
+
+    Raises:
+        ConfigurationError: The host is not on loopback, and there is no active API key.
+    """
+    if not has_keys and not is_loopback_address(host):
         raise ConfigurationError(
-            f"FOREFILL_API_HOST={host} is not a loopback address: without API keys the API serves this machine only"
+            f"{host or 'an empty FOREFILL_API_HOST'} is not a loopback address, and without API keys the API serves "
+            "this machine only: make a key with `forefill keys add`"
         )
 
 

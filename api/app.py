@@ -3,18 +3,25 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Security
+from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
+from starlette.middleware.cors import CORSMiddleware
 
-from api.dependencies import open_context
+from api.admission import Admission
+from api.dependencies import ApiContext, open_context
 from api.errors import ErrorBoundary, install_error_handlers
-from api.guards import BodyLimit, JsonOnly, LoopbackOnly
+from api.guards import BodyLimit, JsonOnly
+from api.hosts import HostRules, is_loopback_address
 from api.paths import RawPaths
 from api.routes import ROUTERS
+from pipeline.services.configuration import Access
 from pipeline.settings import Settings
 from pipeline.telemetry.logs import get_logger
 
 _log = get_logger(__name__)
+
+_METHODS = ("GET", "PUT", "POST", "DELETE")
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -41,12 +48,35 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,  # `…/documents/a/` is another document than `…/documents/a`
     )
     install_error_handlers(app)
+    bearer = Security(HTTPBearer(auto_error=False, description="An API key, where there are any."))
     for router in ROUTERS:
-        app.include_router(router)
-    # The last one added comes first: boundary, host, media type, size, path.
-    app.add_middleware(RawPaths)
+        app.include_router(router, dependencies=[bearer])  # says so in /openapi.json; `Admission` is who asks for it
+    _guard(app, settings)
+    return app
+
+
+def _guard(app: FastAPI, settings: Settings) -> None:
+    """Put guards before the routes. The last one added comes first: boundary, pages, path, caller, media type, size."""
+
+    def access() -> Access:
+        context: ApiContext = app.state.context
+        return context.read_path.configuration.access()
+
     app.add_middleware(BodyLimit, max_bytes=settings.max_request_bytes)
     app.add_middleware(JsonOnly)
-    app.add_middleware(LoopbackOnly)
+    app.add_middleware(
+        Admission,
+        access=access,
+        on_loopback=is_loopback_address(settings.api_host),
+        rules=HostRules(settings.allowed_hosts, settings.allowed_origins),
+    )
+    app.add_middleware(RawPaths)
+    if settings.allowed_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.allowed_origins,
+            allow_methods=_METHODS,
+            allow_headers=("Authorization", "Content-Type", "Idempotency-Key"),
+            expose_headers=("Retry-After", "WWW-Authenticate"),
+        )
     app.add_middleware(ErrorBoundary)
-    return app

@@ -1,4 +1,4 @@
-"""Bodies: JSON read by orjson, and by the slower standard library where orjson would change or hide something.
+"""Bodies: read once the caller may do what they ask for, by orjson, or by the standard library where that is needed.
 
 orjson makes a float of an integer over 64 bits, and says of a lone surrogate only at which byte it is. The standard
 library keeps both, so that the rules for documents can name the document.
@@ -12,6 +12,7 @@ import orjson
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
+from api.access import authorize
 from pipeline.services.presenting import to_json
 
 _ZEROS = bytes.maketrans(b"0123456789", b"0000000000")
@@ -32,13 +33,14 @@ class JsonRequest(Request):
 
 
 class JsonRoute(APIRoute):
-    """A route whose bodies are read by `parse_json`."""
+    """A route that asks `authorize` first, and whose bodies are then read by `parse_json`."""
 
     def get_route_handler(self) -> Any:
-        """Return the framework's handler, given a `JsonRequest`."""
+        """Return the framework's handler, given a `JsonRequest`, for callers who may do this."""
         handle = super().get_route_handler()
 
         async def handle_json(request: Request) -> Response:
+            authorize(request, self.path)
             return await handle(JsonRequest(request.scope, request.receive))
 
         return handle_json

@@ -2,6 +2,12 @@
 
 SQL blocks, so it never runs on the event loop. Writers have a few threads of their own: a slow disk makes writes wait
 for one another, and neither reads nor questions for them.
+
+A new route: add its line to `SCOPES` in `api/access.py` (that is all for scopes, and for a `{corpus}` in the address);
+use `route_class=JsonRoute`; and where a corpus is named elsewhere, or nowhere, take a `CurrentCaller`:
+
+    async def handle(context: Context, caller: CurrentCaller, body: SomeBody) -> Response:
+        caller.require_corpus(body.corpus)      # or caller.require_every_corpus()
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -15,6 +21,7 @@ from anyio import CapacityLimiter
 from fastapi import Depends, Request
 from sqlalchemy import Connection
 
+from api.access import Caller, caller_of
 from pipeline.database import Database
 from pipeline.errors import ForefillError, Unavailable
 from pipeline.factory import (
@@ -27,10 +34,10 @@ from pipeline.factory import (
 from pipeline.jobs.redis_nudge import Nudger
 from pipeline.services.ingestion import CorpusDefaults, IngestionService
 from pipeline.services.inspection import PresenceCheck
+from pipeline.services.spec_loading import SpecLoader
 from pipeline.settings import Settings
 from pipeline.telemetry.logs import get_logger
 from pipeline.token_cache import RedisTokenWriter
-from pipeline.tokenizers import check_golden, load_spec
 
 _log = get_logger(__name__)
 
@@ -104,7 +111,7 @@ async def open_context(settings: Settings) -> AsyncIterator[ApiContext]:
     cache = open_token_writer(settings, timeout_s=_CACHE_TIMEOUT_S)
     nudger = Nudger(settings.broker_url)
     try:
-        defaults = await anyio.to_thread.run_sync(corpus_defaults, settings)
+        defaults = await anyio.to_thread.run_sync(corpus_defaults, settings, database)
         context = ApiContext(
             settings=settings,
             database=database,
@@ -113,7 +120,7 @@ async def open_context(settings: Settings) -> AsyncIterator[ApiContext]:
             defaults=defaults,
             cache=cache,
             nudger=nudger,
-            golden_failure=await anyio.to_thread.run_sync(partial(_golden_failure, settings.spec)),
+            golden_failure=await anyio.to_thread.run_sync(partial(_golden_failure, database, settings.spec)),
         )
         await read_path.configuration.start()
         yield context
@@ -123,9 +130,11 @@ async def open_context(settings: Settings) -> AsyncIterator[ApiContext]:
             await anyio.to_thread.run_sync(part.close)
 
 
-def _golden_failure(spec_id: str) -> str | None:
+def _golden_failure(database: Database, spec_id: str) -> str | None:
     try:
-        check_golden(load_spec(spec_id))
+        SpecLoader(database).check(spec_id)
+    except Unavailable:
+        return None  # an added spec is compared whenever it is loaded
     except ForefillError as error:
         _log.error("api.golden_ids_differ", spec=spec_id, error=str(error))
         return str(error)
@@ -138,3 +147,6 @@ def _context(request: Request) -> ApiContext:
 
 
 Context = Annotated[ApiContext, Depends(_context)]
+
+CurrentCaller = Annotated[Caller, Depends(caller_of)]
+"""Who sent the request; says for which corpora."""

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pipeline.errors import Conflict, ForefillError, InvalidInput, NotFound, TooLarge, Unavailable
+from pipeline.errors import Conflict, Forbidden, ForefillError, InvalidInput, NotFound, TooLarge, Unavailable
 from pipeline.services.presenting import to_json
 from pipeline.telemetry.logs import get_logger
 
@@ -27,6 +27,7 @@ _MAX_LOGGED_PATH = 200
 
 STATUSES: Mapping[type[ForefillError], HTTPStatus] = {
     NotFound: HTTPStatus.NOT_FOUND,
+    Forbidden: HTTPStatus.FORBIDDEN,
     Conflict: HTTPStatus.CONFLICT,
     InvalidInput: HTTPStatus.UNPROCESSABLE_ENTITY,
     TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,

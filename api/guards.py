@@ -1,16 +1,12 @@
-"""What a request must be before anything reads it: from this machine, JSON, and not too large. Pure ASGI.
+"""What a body must be before anything reads it: JSON, and not too large. Pure ASGI.
 
-While there are no API keys, whoever reaches the port may do everything. So the port is on loopback only, and a browser
-must not be talked into reaching it: a page's own host name resolved to 127.0.0.1 (DNS rebinding) shows in `Host`, a
-cross-site request in `Origin`, and a cross-site form or script without preflight in `Content-Type`.
+Where requests may come from is `admission`'s; a cross-site form or script without preflight shows in `Content-Type`.
 """
 
 import asyncio
-import ipaddress
-import re
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from http import HTTPStatus
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
@@ -18,28 +14,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import problem
 
-_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]@/\s]+)(?::[0-9]{1,5})?")
 _JSON_CHARSETS = ("utf-8", "utf8")
 _LINGER_BYTES = 64 * 1024 * 1024
 _LINGER_S = 3.0
 _WITHOUT_BODY = ("GET", "HEAD", "OPTIONS")
 
 
-def is_loopback(host: str) -> bool:
-    """Return whether a host, with or without port, names this machine's loopback: `localhost`, 127/8 or `[::1]`."""
-    match = _HOST.fullmatch(host)
-    if match is None:
-        return False
-    name = match[1].strip("[]").lower()
-    if name == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
-
-
-class _Guard:
+class _Guard(ABC):
     """Answers instead of the application where `refuse` says so."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -50,23 +31,9 @@ class _Guard:
         answer = self.refuse(scope) if scope["type"] == "http" else None
         await (answer or self._app)(scope, receive, send)
 
+    @abstractmethod
     def refuse(self, scope: Scope) -> Response | None:
         """Return the answer to a request that goes no further, None for one that does."""
-        raise NotImplementedError
-
-
-class LoopbackOnly(_Guard):
-    """Refuses requests whose `Host` or `Origin` is not this machine's loopback with 403."""
-
-    def refuse(self, scope: Scope) -> Response | None:
-        """Return 403 for foreign requests."""
-        headers = Headers(scope=scope)
-        hosts, origins = headers.getlist("host"), headers.getlist("origin")
-        if len(hosts) != 1 or not is_loopback(hosts[0]):
-            return problem(HTTPStatus.FORBIDDEN, "without API keys only requests to a loopback Host are answered")
-        if any(not _is_loopback_origin(origin) for origin in origins):
-            return problem(HTTPStatus.FORBIDDEN, "without API keys requests of other Origins are not answered")
-        return None
 
 
 class JsonOnly(_Guard):
@@ -163,14 +130,6 @@ class _CountedBody:
             return
         self.answered = True
         await self._send(message)
-
-
-def _is_loopback_origin(origin: str) -> bool:
-    try:
-        parts = urlsplit(origin)
-    except ValueError:
-        return False
-    return parts.scheme in ("http", "https") and is_loopback(parts.netloc)
 
 
 def _has_body(headers: Headers) -> bool:

@@ -8,14 +8,17 @@ import math
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
+import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 
 from pipeline.documents.readers import SourceDocument
 from pipeline.documents.splitting import MAX_SIZE_CHARS, MIN_SIZE_CHARS, Splitter
 from pipeline.documents.validation import DocumentLimits, check_document, check_document_id, shown
 from pipeline.errors import InvalidInput, TooLarge
+from pipeline.jobs.range_runs import RangeOptions
 from pipeline.services.corpus_settings import NO_SCHEDULE, CorpusChange
 from pipeline.services.retrieving import MAX_TOP_K, RetrieveRequest
+from pipeline.services.spec_adding import NewSpec
 
 _MAX_FILTER_KEYS = 64
 _MAX_FILTER_VALUES = 1000
@@ -73,6 +76,11 @@ def _is_comparable(value: object) -> bool:
 
 CleanText = Annotated[str, AfterValidator(_clean)]
 
+JsonOrText = Annotated[
+    str | dict[str, Any],
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "object", "additionalProperties": True}]}),
+]
+
 
 class _Body(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
@@ -115,6 +123,44 @@ class CorpusBody(_Body):
             schedule=NO_SCHEDULE if removes_schedule else self.schedule,
             timezone=self.timezone,
         )
+
+
+class SpecBody(_Body):
+    """A token spec to add."""
+
+    source: Literal["tiktoken", "hf"]
+    encoding: CleanText | None = None
+    """Of source `tiktoken`: a packaged encoding."""
+    tokenizer_json: JsonOrText | None = None
+    """Of source `hf`: the content of a `tokenizer.json`, as an object or as its text."""
+    name: CleanText | None = None
+    """Of source `hf`: what to call it; by default after its hash."""
+    frame: JsonOrText
+    """Name of a packaged frame, or a frame."""
+
+    def to_spec(self) -> NewSpec:
+        """Return what adding takes.
+
+        Raises:
+            InvalidInput: A field of the other source is given, or this one's is missing.
+        """
+        wanted, other = ("encoding", "tokenizer_json") if self.source == "tiktoken" else ("tokenizer_json", "encoding")
+        if getattr(self, wanted) is None or getattr(self, other) is not None:
+            raise InvalidInput(f"source {self.source} takes {wanted}, not {other}", item=wanted)
+        return NewSpec(
+            frame=self.frame if isinstance(self.frame, str) else _content(self.frame, "frame"),
+            encoding=self.encoding,
+            tokenizer=None if self.tokenizer_json is None else _content(self.tokenizer_json, "tokenizer_json"),
+            name=self.name,
+        )
+
+
+def _content(given: str | dict[str, Any], name: str) -> bytes:
+    """Return the bytes of JSON that came as text or as an object."""
+    try:
+        return given.encode() if isinstance(given, str) else orjson.dumps(given)
+    except (UnicodeEncodeError, orjson.JSONEncodeError) as error:
+        raise InvalidInput(f"{name} holds text that is not UTF-8", item=name) from error
 
 
 class DocumentsBody(BaseModel):
@@ -161,6 +207,29 @@ class IdsBody(_Body):
             check_document_id(document_id)
         _check_unique(self.ids)
         return list(self.ids)
+
+
+class RunOptionsBody(_Body):
+    """What a run is to do; each kind knows some of it."""
+
+    only_changed: bool = False
+    dry_run: bool = False
+    sample: int | None = Field(default=None, ge=1, le=2**53)
+    repair: bool = False
+
+    def to_options(self) -> RangeOptions:
+        """Return the options."""
+        return RangeOptions(**self.model_dump())
+
+
+class RunBody(_Body):
+    """A run over a corpus."""
+
+    kind: Literal["retokenize", "backfill", "verify", "gc"]
+    corpus: CleanText
+    spec: CleanText | None = None
+    """Null: every spec that the corpus is filled for."""
+    options: RunOptionsBody = RunOptionsBody()
 
 
 class RetrieveBody(_Body):

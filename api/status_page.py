@@ -6,7 +6,7 @@ from html import escape
 
 from sqlalchemy import Connection
 
-from pipeline.jobs.runs import RunReport, list_runs
+from pipeline.jobs.run_reports import RunReport, list_runs
 from pipeline.jobs.store import QueueStatus, queue_status
 from pipeline.services.inspection import Coverage, list_coverage
 from pipeline.services.presenting import time_text
@@ -34,12 +34,12 @@ class StatusView:
     """Why there is nothing to show."""
 
 
-def load_status(connection: Connection) -> StatusView:
-    """Read what the page shows."""
+def load_status(connection: Connection, *, corpora: Sequence[str] | None = None) -> StatusView:
+    """Read what the page shows, of these corpora or of all."""
     return StatusView(
-        coverage=list_coverage(connection),
+        coverage=list_coverage(connection, corpora=corpora),
         queues=queue_status(connection),
-        runs=list_runs(connection, limit=_RUNS_SHOWN),
+        runs=list_runs(connection, corpora=corpora, limit=_RUNS_SHOWN),
     )
 
 

@@ -2,6 +2,7 @@
 
     ForefillError
     ├── NotFound            a named thing does not exist                          404
+    ├── Forbidden           the caller may not do this                            403
     ├── Conflict            the request contradicts what is already there         409
     ├── InvalidInput        the caller's data cannot be accepted, names the item  422
     │   └── TooLarge        … because it is over a limit                          413
@@ -29,6 +30,10 @@ class ForefillError(Exception):
 
 class NotFound(ForefillError):
     """A corpus, document, run or spec does not exist."""
+
+
+class Forbidden(ForefillError):
+    """The caller is known, and may not do this: another scope or corpus is needed."""
 
 
 class Conflict(ForefillError):

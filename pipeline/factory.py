@@ -13,19 +13,24 @@ from pydantic import SecretStr
 from pipeline.database import Database, create_database_engine
 from pipeline.documents.splitting import Splitter
 from pipeline.errors import ConfigurationError
+from pipeline.generation import GenerationClient
+from pipeline.generation.engines import open_engine
 from pipeline.jobs.redis_nudge import Nudger
 from pipeline.retrieval.embedders import embedder_name, open_passage_embedder, open_query_embedder
 from pipeline.retrieval.vector_index import VectorSearcher
-from pipeline.services.configuration import ConfigurationSource, load_configuration, prepare_spec
+from pipeline.services.configuration import ConfigurationSource, CorpusView, load_configuration
+from pipeline.services.configuration_copy import ConfigurationCopy
 from pipeline.services.event_jobs import JobLimits, WorkerResources
+from pipeline.services.generating import GenerationService
 from pipeline.services.ingestion import CorpusDefaults, IngestionService
 from pipeline.services.job_runner import JobRunner
 from pipeline.services.retrieving import Retriever
 from pipeline.services.schema import pending_revision
+from pipeline.services.spec_copies import SpecCopies
+from pipeline.services.spec_loading import SpecLoader
 from pipeline.settings import Settings
 from pipeline.token_cache import L1Cache, TokenCache
 from pipeline.token_cache.redis_cache import RedisTokenReader, RedisTokenWriter
-from pipeline.tokenizers import check_golden, load_spec
 
 if TYPE_CHECKING:
     # Imported where it is connected: the client takes most of a second, and ingesting or listing runs needs none.
@@ -81,8 +86,9 @@ def open_worker_context(settings: Settings, *, worker: str) -> ProcessContext:
     Raises:
         ExactnessError: This process would compute other ids than were recorded.
     """
-    check_golden(load_spec(settings.spec))
     database = open_database(settings, durable=False, pool_size=2)
+    specs = SpecLoader(database)
+    specs.check(settings.spec)
     cache = open_token_writer(settings)
     index = open_index_writer(settings)
     embedder = open_passage_embedder(settings)
@@ -92,7 +98,7 @@ def open_worker_context(settings: Settings, *, worker: str) -> ProcessContext:
         cache=cache,
         index=index,
         embedder=embedder,
-        load_spec=load_spec,
+        load_spec=specs.load,
         parse_splitter=Splitter.from_identity,
     )
     limits = JobLimits(max_attempts=settings.max_attempts, max_deaths=settings.max_deliveries)
@@ -107,16 +113,17 @@ def open_worker_context(settings: Settings, *, worker: str) -> ProcessContext:
     return ProcessContext(runner, nudger, close)
 
 
-def corpus_defaults(settings: Settings) -> CorpusDefaults:
+def corpus_defaults(settings: Settings, database: Database) -> CorpusDefaults:
     """Return what a corpus is made with when nobody says otherwise."""
+    specs = SpecLoader(database)
     return CorpusDefaults(
-        spec=lambda: load_spec(settings.spec), splitter=Splitter().identity, embedder=embedder_name(settings)
+        spec=lambda: specs.load(settings.spec), splitter=Splitter().identity, embedder=embedder_name(settings)
     )
 
 
 def open_ingestion(settings: Settings, database: Database, *, nudge: Callable[[], None]) -> IngestionService:
     """Build the service that accepts documents."""
-    return IngestionService(database, defaults=corpus_defaults(settings), nudge=nudge)
+    return IngestionService(database, defaults=corpus_defaults(settings, database), nudge=nudge)
 
 
 def open_token_writer(settings: Settings, *, timeout_s: float = 5.0) -> RedisTokenWriter:
@@ -157,7 +164,9 @@ def open_read_context(settings: Settings, database: Database) -> ReadContext:
         open_token_reader(settings), l1=L1Cache(settings.l1_max_bytes), write_back_ttl_s=settings.cache_ttl
     )
     configuration = ConfigurationSource(
-        lambda: load_configuration(database), snapshot_path=settings.snapshot_path, prepare=prepare_spec
+        lambda: load_configuration(database),
+        copy=ConfigurationCopy(settings.snapshot_path),
+        prepare=_spec_preparation(settings, database),
     )
     searcher = open_index_searcher(settings)
     embedder = open_query_embedder(settings)
@@ -177,6 +186,30 @@ def open_read_context(settings: Settings, database: Database) -> ReadContext:
         await embedder.aclose()
 
     return ReadContext(retriever, configuration, cache, searcher, close)
+
+
+def open_engine_client(settings: Settings) -> GenerationClient | None:
+    """Build the client of the configured engine, None if there is none; nothing is connected yet.
+
+    Raises:
+        ConfigurationError: A setting that this kind of engine needs is missing.
+    """
+    return open_engine(settings)
+
+
+def open_generation(settings: Settings, retriever: Retriever) -> GenerationService:
+    """Build the service that answers questions with the configured engine; close it before the retriever's parts.
+
+    Raises:
+        ConfigurationError: A setting that this kind of engine needs is missing.
+    """
+    return GenerationService(retriever, open_engine_client(settings), handshake=settings.engine_handshake)
+
+
+def _spec_preparation(settings: Settings, database: Database) -> Callable[[CorpusView], object]:
+    copy = settings.snapshot_path
+    specs = SpecLoader(database, copies=SpecCopies(copy and copy.with_name(f"{copy.name}.specs")))
+    return lambda view: specs.prepare(view.spec_id, fingerprint=view.fingerprint)
 
 
 def _hmac_key(settings: Settings) -> bytes | None:

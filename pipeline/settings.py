@@ -4,11 +4,12 @@ Read once by an entry point (`load_settings`) and handed down; no module reads t
 """
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, HttpUrl, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from pipeline.errors import ConfigurationError
 
@@ -19,6 +20,11 @@ DATA_DIR_VARIABLE = "FOREFILL_DATA_DIR"
 
 ENVIRONMENT_FILE = "forefill.env"
 """Name of the file inside a data directory that holds that stack's settings."""
+
+
+_NAME = r"(?:[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\])"
+_HOST_NAME = re.compile(_NAME)
+_ORIGIN = re.compile(rf"https?://{_NAME}(?::[0-9]{{1,5}})?")
 
 
 class Settings(BaseSettings):
@@ -41,6 +47,8 @@ class Settings(BaseSettings):
 
     spec: str = "o200k_base/plain"
     """Token spec of corpora that name none: `ENCODING/FRAME`."""
+    spec_validation_contexts: Annotated[int, Field(ge=1_000, le=10_000_000)] = 20_000
+    """Generated prompts that a spec must give exact ids before it is added."""
     max_context_tokens: Annotated[int, Field(ge=1, le=10_000_000)] = 8192
     """Token budget of a prompt's context when the request names none."""
     enable_token_caching: bool = True
@@ -69,10 +77,35 @@ class Settings(BaseSettings):
     embeddings_dimension: Annotated[int, Field(ge=2, le=65_536)] = 1536
     """Length of its vectors."""
 
+    engine_kind: Literal["vllm", "sglang", "llamacpp", "openai", "anthropic", "mock"] | None = None
+    """What answers prompts: an engine that takes token ids, a hosted API that takes text, or a deterministic mock."""
+    engine_url: HttpUrl | None = None
+    """Base URL of the engine, with or without `/v1`; hosted APIs have a default."""
+    engine_api_key: SecretStr | None = None
+    """Its API key."""
+    model: str | None = None
+    """Its model; may be left out where the engine serves only one."""
+    engine_window_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Most tokens of prompt and answer together, where the engine does not say it itself."""
+    engine_handshake: bool = True
+    """False: trust that the engine's token ids mean what the corpus' spec means, without comparing them."""
+    engine_connect_timeout_s: Annotated[float, Field(gt=0)] = 2.0
+    """Seconds a connection to the engine may take."""
+    engine_first_token_timeout_s: Annotated[float, Field(gt=0)] = 60.0
+    """Seconds from a prompt to the first part of its streamed answer: queueing and prefill."""
+    engine_between_tokens_timeout_s: Annotated[float, Field(gt=0)] = 30.0
+    """Seconds from one part of a streamed answer to the next."""
+    engine_total_timeout_s: Annotated[float, Field(gt=0)] = 600.0
+    """Seconds a whole answer may take, streamed or not."""
+
     api_host: str = "127.0.0.1"
     """Address the API listens on. Without API keys only loopback is allowed."""
     api_port: Annotated[int, Field(ge=0, le=65_535)] = 8080
     """Port the API listens on."""
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """With API keys: names that `Host` may say beside loopback, parted by commas; empty for any."""
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """With API keys: other origins whose pages may ask, as `https://app.example.com`, parted by commas."""
     snapshot_path: Path | None = None
     """File in which an API process keeps its last good configuration for starts without SQL."""
 
@@ -92,6 +125,8 @@ class Settings(BaseSettings):
     """Prefork children of one worker."""
     visibility_timeout_s: Annotated[int, Field(ge=3)] = 300
     """Seconds after which the broker redelivers an unacknowledged message; equal on all workers."""
+    worker_metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 0
+    """Loopback port on which a worker exports what its children count; 0 = none. Workers of one host need a port each."""
     soft_shutdown_s: Annotated[float, Field(ge=0)] = 3.0
     """Seconds a worker may finish its jobs after SIGTERM."""
 
@@ -107,13 +142,39 @@ class Settings(BaseSettings):
     """UTF-8 bytes of one query."""
     max_batch_queries: Annotated[int, Field(ge=1)] = 64
     """Queries in one batch."""
+    flower_writable: bool = False
+    """Whether Flower's buttons may revoke tasks and stop workers."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Lowest level that is logged."""
+
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _host_names(cls, value: object) -> object:
+        return _listed(value, _HOST_NAME, "is no host name; write names or addresses without scheme and port")
+
+    @field_validator("allowed_origins", mode="before")
+    @classmethod
+    def _origins(cls, value: object) -> object:
+        return _listed(value, _ORIGIN, "is no origin; write each as https://app.example.com, and never *")
 
     @field_validator("database_url")
     @classmethod
     def _with_driver(cls, url: str) -> str:
+        if not url.startswith(("sqlite:///", "postgresql://", "postgresql+psycopg://")):
+            raise ValueError("write sqlite:///PATH or postgresql://USER:PASSWORD@HOST:PORT/NAME")
         return url.replace("postgresql://", "postgresql+psycopg://", 1)
+
+
+def _listed(value: object, pattern: re.Pattern[str], complaint: str) -> object:
+    """Return what a comma-separated setting lists, in lower case; every entry must match."""
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
+        return value
+    entries = tuple(part.strip().lower() for part in parts if part.strip())
+    for entry in entries:
+        if pattern.fullmatch(entry) is None:
+            raise ValueError(f"{entry!r} {complaint}")
+    return entries
 
 
 def load_settings(data_dir: Path | None = None) -> Settings:

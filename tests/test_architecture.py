@@ -81,13 +81,19 @@ TECHNOLOGIES: dict[str, tuple[str, ...]] = {
     "starlette": ("api/",),
     "structlog": ("pipeline/telemetry/logs.py",),
     "tiktoken": ("pipeline/tokenizers/tiktoken_bpe.py",),
-    "tokenizers": ("pipeline/retrieval/static_vectors.py",),
+    "tokenizers": ("pipeline/retrieval/static_vectors.py", "pipeline/tokenizers/hf.py"),
     "typer": ("pipeline/cli/",),
     "uvicorn": ("api/", "pipeline/retrieval/owner/"),
 }
 """Where a technology may be imported. Every other module works with what these make of it."""
 
-NAMED_FOR = {"openai": "openai", "qdrant": "qdrant_client", "redis": "redis", "tiktoken": "tiktoken"}
+NAMED_FOR = {
+    "hf": "tokenizers",
+    "openai": "openai",
+    "qdrant": "qdrant_client",
+    "redis": "redis",
+    "tiktoken": "tiktoken",
+}
 """First word of a file's name, and the library that no other file of its folder imports."""
 
 FORBIDDEN_NAMES = {"utils", "util", "common", "helpers", "helper", "manager", "misc", "base_classes"}

@@ -7,7 +7,7 @@ sends them again, and a claim in SQL makes repeated ones harmless.
 from typing import Any
 
 from celery import Celery
-from kombu.entity import Queue
+from kombu.entity import Exchange, Queue
 
 from pipeline.jobs.store import QUEUES
 from pipeline.settings import Settings, load_settings
@@ -25,7 +25,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "worker_deduplicate_successful_tasks": False,  # without a backend it drops redeliveries
         "task_serializer": "json",
         "accept_content": ["json"],  # never pickle: whoever reaches the broker could run code
-        "task_queues": [Queue(name) for name in QUEUES],  # type: ignore[no-untyped-call]  # kombu publishes no types
+        "task_queues": [_queue(name) for name in QUEUES],
         "task_default_queue": "interactive",
         "task_create_missing_queues": False,  # a misspelled queue fails at start
         "task_acks_late": True,
@@ -42,6 +42,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "worker_soft_shutdown_timeout": settings.soft_shutdown_s,
         "worker_enable_soft_shutdown_on_idle": False,
         "worker_send_task_events": True,  # one task is hundreds of passages: events cost nothing and Flower shows them
+        "task_send_sent_event": True,  # by it Flower knows a task's queue, and those that wait
         "worker_hijack_root_logger": False,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
@@ -58,6 +59,11 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
             "client_name": "forefill",
         },
     }
+
+
+def _queue(name: str) -> Queue:
+    """Return a queue whose key is its own name; otherwise Flower shows the default queue's key beside each."""
+    return Queue(name, Exchange("forefill", type="direct"), routing_key=name)  # type: ignore[no-untyped-call]  # kombu publishes no types
 
 
 def create_app(settings: Settings) -> Celery:

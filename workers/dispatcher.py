@@ -40,7 +40,13 @@ class CeleryPublisher:
             with self._app.producer_or_acquire() as producer:
                 for job in jobs:
                     self._app.send_task(
-                        RUN_JOB, args=[job.pk], queue=job.queue, producer=producer, ignore_result=True, retry=False
+                        RUN_JOB,
+                        args=[job.pk],
+                        argsrepr=f"job {job.pk}",  # what Flower shows
+                        queue=job.queue,
+                        producer=producer,
+                        ignore_result=True,
+                        retry=False,
                     )
         except (OperationalError, RedisError, OSError) as error:
             raise Unavailable("the broker did not take the jobs", service="broker") from error

@@ -1,14 +1,18 @@
 """What lives as long as a worker's processes. Everything is built after fork: pools and threads do not survive one."""
 
 import os
+import signal
 import threading
 from typing import Any
+
+from billiard.util import set_pdeathsig
 
 from pipeline.errors import Unavailable
 from pipeline.factory import ProcessContext, open_database, open_worker_context
 from pipeline.jobs.presence import announce_worker, retire_worker
 from pipeline.settings import Settings
 from pipeline.telemetry.logs import get_logger
+from workers.metrics import remove_counts, serve_metrics
 
 _log = get_logger(__name__)
 
@@ -23,7 +27,8 @@ class ChildProcess:
         self._context: ProcessContext | None = None
 
     def open(self, **_signal: Any) -> None:
-        """Build the resources of this process."""
+        """Build the resources of this process, which ends with the worker's main process, however that ends."""
+        set_pdeathsig(signal.SIGKILL)
         self._context = open_worker_context(self._settings, worker=f"{os.uname().nodename}:{os.getpid()}")
 
     def run(self, job_pk: int, *, delivery_id: str, redelivered: bool) -> None:
@@ -52,18 +57,20 @@ class MainProcess:
         self._thread: threading.Thread | None = None
 
     def open(self, sender: Any = None, **_signal: Any) -> None:
-        """Begin to announce this worker."""
+        """Begin to announce this worker, and export what its children count."""
         consumed = sorted(queue.name for queue in sender.task_consumer.queues)
         self._thread = threading.Thread(
             target=self._announce, args=(sender.hostname, consumed, sender.controller.concurrency), daemon=True
         )
         self._thread.start()
+        serve_metrics(self._settings.worker_metrics_port)
 
     def close(self, **_signal: Any) -> None:
         """Stop announcing it."""
         self._over.set()
         if self._thread is not None:
             self._thread.join(timeout=2.0)
+        remove_counts()
 
     def _announce(self, name: str, queues: list[str], concurrency: int) -> None:
         database = open_database(self._settings, durable=False)

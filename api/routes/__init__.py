@@ -1,9 +1,10 @@
 """Every address, by what it is about."""
 
-from api.routes import corpora, documents, health, retrieval, runs, stats
+from api.routes import corpora, documents, health, retrieval, runs, specs, stats
 
 ROUTERS = (
     corpora.router,
+    specs.router,
     documents.router,
     runs.router,
     retrieval.router,

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Response
 
 from api.bodies import JsonRoute, json_answer
-from api.dependencies import Context
+from api.dependencies import Context, CurrentCaller
 from api.paging import After, Limit
 from api.paths import CorpusName, NewCorpusName
 from api.schemas import CorpusBody
@@ -16,9 +16,11 @@ router = APIRouter(prefix="/v1/corpora", tags=["corpora"], route_class=JsonRoute
 
 
 @router.get("")
-async def list_all(context: Context, after: After, limit: Limit = 100) -> Response:
+async def list_all(context: Context, caller: CurrentCaller, after: After, limit: Limit = 100) -> Response:
     """List corpora by name."""
-    reports = await context.select(lambda connection: describe_corpora(connection, after=after, limit=limit))
+    reports = await context.select(
+        lambda connection: describe_corpora(connection, after=after, limit=limit, names=caller.corpora)
+    )
     return json_answer(page_object("corpora", [_present(report) for report in reports], limit=limit, key="name"))
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Header, Request, Response
 
 from api.bodies import JsonRoute, json_answer
-from api.dependencies import Context
+from api.dependencies import Context, CurrentCaller
 from api.paging import After, Limit
 from api.paths import CorpusName, DocumentId, NewCorpusName
 from api.schemas import DocumentsBody, IdsBody
@@ -23,6 +23,7 @@ _MAX_KEY_CHARACTERS = 255
 
 async def _idempotency(
     request: Request,
+    caller: CurrentCaller,
     key: Annotated[str | None, Header(alias="Idempotency-Key", description="Equal keys mean the same request.")] = None,
 ) -> Idempotency | None:
     if key is None:
@@ -31,7 +32,7 @@ async def _idempotency(
         raise InvalidInput(
             f"Idempotency-Key must be 1 to {_MAX_KEY_CHARACTERS} printable ASCII characters", item="Idempotency-Key"
         )
-    return Idempotency(principal="", key=key, body=await request.body())
+    return Idempotency(principal=caller.principal, key=key, body=await request.body())
 
 
 Repeat = Annotated[Idempotency | None, Depends(_idempotency)]

@@ -1,17 +1,19 @@
 """Is it alive, can it serve, what does it measure, and a page to look at."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 
 import anyio
 import anyio.to_thread
 from fastapi import APIRouter, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Metric, generate_latest
+from prometheus_client.registry import Collector
 from starlette.responses import HTMLResponse
 
+from api.access import Caller
 from api.bodies import JsonRoute, json_answer
-from api.dependencies import ApiContext, Context
+from api.dependencies import ApiContext, Context, CurrentCaller
 from api.errors import problem
 from api.status_page import StatusView, load_status, render_status
 from pipeline.errors import ConfigurationError, ForefillError, Unavailable
@@ -110,20 +112,35 @@ async def _look(check: _Check, context: ApiContext) -> JsonObject:
 
 
 @router.get("/metrics")
-async def metrics(context: Context) -> Response:
+async def metrics(context: Context, caller: CurrentCaller) -> Response:
     """Show metrics in Prometheus' format; coverage and queues as SQL says now, or as it last said."""
     try:
         await context.select(refresh_gauges)
     except Unavailable as error:
         _log.warning("api.gauges_not_refreshed", error=str(error))
-    return Response(generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    return Response(generate_latest(_VisibleMetrics(caller)), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+class _VisibleMetrics(Collector):
+    """All metrics, but those of corpora that a caller's key is not for."""
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in REGISTRY.collect():
+            metric.samples = [sample for sample in metric.samples if self._may_see(sample.labels)]
+            yield metric
+
+    def _may_see(self, labels: Mapping[str, str]) -> bool:
+        return "corpus" not in labels or self._caller.reaches(labels["corpus"])
 
 
 @router.get("/", include_in_schema=False)
-async def status_page(context: Context) -> Response:
+async def status_page(context: Context, caller: CurrentCaller) -> Response:
     """Show corpora, queues and recent runs to a person."""
     try:
-        view = await context.select(load_status)
+        view = await context.select(lambda connection: load_status(connection, corpora=caller.corpora))
     except Unavailable as error:
         view = StatusView(problem=str(error))
     page = render_status(view, lookups=context.read_path.cache.stats())

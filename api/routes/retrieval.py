@@ -5,7 +5,7 @@ import asyncio
 from fastapi import APIRouter, Response
 
 from api.bodies import JsonRoute, json_answer
-from api.dependencies import ApiContext, Context
+from api.dependencies import ApiContext, Context, CurrentCaller
 from api.schemas import RetrieveBatchBody, RetrieveBody
 from pipeline.errors import InvalidInput, NotFound, TooLarge
 from pipeline.services.presenting import JsonObject, retrieved_object
@@ -14,17 +14,20 @@ router = APIRouter(prefix="/v1/retrieve", tags=["retrieval"], route_class=JsonRo
 
 
 @router.post("")
-async def retrieve(context: Context, body: RetrieveBody) -> Response:
+async def retrieve(context: Context, caller: CurrentCaller, body: RetrieveBody) -> Response:
     """Answer one question with the token ids of its context."""
+    caller.require_corpus(body.corpus)
     return json_answer(await _answer(context, body))
 
 
 @router.post("/batch")
-async def retrieve_batch(context: Context, body: RetrieveBatchBody) -> Response:
+async def retrieve_batch(context: Context, caller: CurrentCaller, body: RetrieveBatchBody) -> Response:
     """Answer several questions, in their order: all or none."""
     limit = context.settings.max_batch_queries
     if len(body.queries) > limit:
         raise TooLarge(f"queries has {len(body.queries):,} entries, more than {limit:,}", item="queries")
+    for query in body.queries:
+        caller.require_corpus(query.corpus)
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from api.bodies import JsonRoute, json_answer
-from api.dependencies import Context
+from api.dependencies import Context, CurrentCaller
 from api.paths import require_possible_corpus
 from pipeline.errors import InvalidInput, Unavailable
 from pipeline.jobs.store import queue_status
@@ -21,8 +21,8 @@ router = APIRouter(prefix="/v1", tags=["statistics"], route_class=JsonRoute)
 
 
 @router.get("/stats")
-async def stats(context: Context) -> Response:
-    """Show this process's hits and misses, coverage of corpora, and queues."""
+async def stats(context: Context, caller: CurrentCaller) -> Response:
+    """Show this process's hits and misses, coverage of the caller's corpora, and queues."""
 
     def ask_cache() -> CacheServer | None:
         try:
@@ -32,14 +32,17 @@ async def stats(context: Context) -> Response:
             return None
 
     server = await context.in_thread(ask_cache)
-    coverage, queues = await context.select(lambda connection: (list_coverage(connection), queue_status(connection)))
+    coverage, queues = await context.select(
+        lambda connection: (list_coverage(connection, corpora=caller.corpora), queue_status(connection))
+    )
     lookups = context.read_path.cache.stats()
     return json_answer(stats_object(lookups=lookups, server=server, coverage=coverage, queues=queues))
 
 
 @router.post("/stats/reset")
-async def reset(context: Context) -> Response:
+async def reset(context: Context, caller: CurrentCaller) -> Response:
     """Count hits, misses, errors and latencies of this process anew; Prometheus counters go on."""
+    caller.require_every_corpus()
     context.read_path.cache.reset_stats()
     return json_answer({"reset": True})
 
@@ -47,6 +50,7 @@ async def reset(context: Context) -> Response:
 @router.delete("/cache")
 async def clear(
     context: Context,
+    caller: CurrentCaller,
     corpus: Annotated[str | None, Query(description="Only entries of passages this corpus serves.")] = None,
     *,
     refill: Annotated[bool, Query(description="Queue filling it again.")] = True,
@@ -54,7 +58,10 @@ async def clear(
     """Drop token entries, and nothing else that the cache may hold."""
     if refill:
         raise InvalidInput("refill: refilling is not available yet; clear with refill=false", item="refill")
-    if corpus is not None:
+    if corpus is None:
+        caller.require_every_corpus()
+    else:
+        caller.require_corpus(corpus)
         require_possible_corpus(corpus)
     cleared = await context.in_thread(lambda: clear_entries(context.database, context.cache, corpus=corpus))
     context.read_path.cache.clear_memory()

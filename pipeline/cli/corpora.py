@@ -59,7 +59,7 @@ def create(
         with database.read() as connection:
             if find_corpus(connection, name) is not None:
                 raise Conflict(f"there is a corpus {name!r} already: change it with `forefill corpus set`")
-        report, _ = put_corpus(database, name, change, defaults=corpus_defaults(call.settings))
+        report, _ = put_corpus(database, name, change, defaults=corpus_defaults(call.settings, database))
     call.output.line(f"created corpus {name} with spec {report.spec_id}")
     call.output.emit(_object(report))
 
@@ -76,7 +76,7 @@ def change(
     with call.database(durable=True) as database:
         with database.read() as connection:
             get_corpus(connection, name)
-        report, _ = put_corpus(database, name, change, defaults=corpus_defaults(call.settings))
+        report, _ = put_corpus(database, name, change, defaults=corpus_defaults(call.settings, database))
     call.output.line(f"corpus {name} is changed")
     call.output.emit(_object(report))
 

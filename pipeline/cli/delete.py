@@ -18,7 +18,7 @@ from pipeline.documents.validation import check_corpus_name, check_document_id
 from pipeline.errors import InvalidInput
 from pipeline.factory import open_ingestion
 from pipeline.jobs.redis_nudge import Nudger
-from pipeline.jobs.runs import get_run
+from pipeline.jobs.run_reports import get_run
 from pipeline.jobs.store import INTERACTIVE_LIMIT
 from pipeline.services.ingestion import DeleteAnswer
 from pipeline.services.presenting import delete_object, run_object

@@ -14,7 +14,7 @@ from pipeline.documents.tables import CorpusRow
 from pipeline.jobs.claims import JOBS
 from pipeline.jobs.dispatcher import ROLE
 from pipeline.jobs.presence import find_leader
-from pipeline.jobs.runs import RunReport, get_run
+from pipeline.jobs.run_reports import RunReport, get_run
 from pipeline.jobs.states import RUN_ENDED, JobState, Outcome, RunState
 from pipeline.jobs.store import queue_status
 from pipeline.services.presenting import run_object
@@ -120,6 +120,8 @@ def stall_hints(database: Database, report: RunReport) -> list[str]:
         for queue in queues
         if queue.depth and not queue.workers
     ]
+    if report.state == RunState.PAUSED:
+        return [f"run {report.id} is paused: `forefill runs resume {report.id}` lets it go on"]
     if leader is None:
         hints.append("no dispatcher tells workers of pending jobs: start `forefill dispatcher`")
     if error is not None:

@@ -19,7 +19,7 @@ from pipeline.documents.validation import DocumentLimits, check_corpus_name
 from pipeline.errors import InvalidInput
 from pipeline.factory import open_ingestion
 from pipeline.jobs.redis_nudge import Nudger
-from pipeline.jobs.runs import list_items
+from pipeline.jobs.run_reports import list_items
 from pipeline.services.presenting import JsonObject, run_object, to_json
 
 _PAGE = 1000

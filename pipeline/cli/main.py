@@ -16,10 +16,15 @@ from pipeline.cli.invocation import new_group
 from pipeline.errors import ForefillError
 
 COMMANDS = {
+    "up": "up",
     "db": "database",
     "corpus": "corpora",
+    "keys": "keys",
+    "spec": "specs",
     "ingest": "ingest",
     "delete": "delete",
+    "retokenize": "retokenize",
+    "verify": "retokenize",
     "runs": "runs",
     "retrieve": "retrieve",
     "status": "status",
@@ -28,6 +33,8 @@ COMMANDS = {
     "api": "processes",
     "worker": "processes",
     "dispatcher": "processes",
+    "beat": "processes",
+    "flower": "processes",
     "qdrant": "processes",
 }
 """Which module of this package registers a command, in the order of the help."""

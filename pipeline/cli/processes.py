@@ -1,4 +1,4 @@
-"""`forefill api · worker · dispatcher · qdrant`: this process becomes the service.
+"""`forefill api · worker · dispatcher · beat · flower · qdrant`: this process becomes the service.
 
 The command line is replaced by exec, so that the service has the process id that its supervisor started, gets its
 signals directly and imports nothing from here. `-P` keeps the working directory out of the module path: a folder named
@@ -7,11 +7,14 @@ signals directly and imports nothing from here. `-P` keeps the working directory
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
 from pipeline.cli.invocation import Call, command, require_database_file, require_newest
+from pipeline.cli.stack.flower_conf import FlowerOptions, beat_arguments, flower_arguments, write_flower_conf
+from pipeline.cli.stack.worker_metrics import worker_environment
 from pipeline.database import Database, create_database_engine
 from pipeline.errors import Unavailable
 from pipeline.jobs.store import QUEUES
@@ -23,6 +26,8 @@ def register(app: typer.Typer) -> None:
     command(app)(api)
     command(app)(worker)
     command(app)(dispatcher)
+    command(app)(beat)
+    command(app)(flower)
     command(app)(qdrant)
 
 
@@ -54,7 +59,8 @@ def worker(
         worker_arguments(
             chosen, concurrency=concurrency or call.settings.worker_concurrency, name=name or f"worker-{os.getpid()}"
         ),
-        {"REMAP_SIGTERM": "SIGQUIT"},  # SIGTERM then gives jobs back at once instead of waiting for them
+        # SIGTERM then gives jobs back at once instead of waiting for them.
+        {"REMAP_SIGTERM": "SIGQUIT", **worker_environment(call.settings)},
     )
 
 
@@ -62,6 +68,33 @@ def dispatcher(call: Call) -> None:
     """Run a dispatcher: it tells workers of pending jobs. Several may run; one leads."""
     _check_schema(call.settings)
     _become(["workers.dispatcher"], {})
+
+
+def beat(
+    call: Call,
+    schedule: Annotated[
+        Path, typer.Option(metavar="FILE", help="Remembers what ran last; keep it on a disk that stays.")
+    ] = Path("forefill-beat-schedule"),
+) -> None:
+    """Run Celery beat: it asks for a look at the schedules, which the dispatcher takes by itself too."""
+    _check_schema(call.settings)
+    _become(beat_arguments(schedule.absolute()), {})
+
+
+def flower(
+    call: Call,
+    auth_file: Annotated[Path, typer.Option("--auth-file", metavar="FILE", help="One USER:PASSWORD a line.")],
+    folder: Annotated[Path, typer.Option(metavar="DIR", help="Its configuration and database.")] = Path(
+        "forefill-flower"
+    ),
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65_535)] = 5555,
+) -> None:
+    """Run Flower, with authentication, read-only unless FOREFILL_FLOWER_WRITABLE is true."""
+    options = FlowerOptions(
+        folder=folder.absolute(), auth_file=auth_file, host=host, port=port, writable=call.settings.flower_writable
+    )
+    _become(flower_arguments(write_flower_conf(options)), {})
 
 
 def qdrant(

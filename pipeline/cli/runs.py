@@ -1,5 +1,7 @@
 """`forefill runs`: the work there was and is."""
 
+import contextlib
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -9,7 +11,9 @@ from pipeline.cli.invocation import Call, command, new_group
 from pipeline.database import Database
 from pipeline.documents.corpora import get_corpus
 from pipeline.errors import NotFound
-from pipeline.jobs.runs import get_run, list_errors, list_runs
+from pipeline.jobs.redis_nudge import Nudger
+from pipeline.jobs.run_reports import RunReport, get_run, list_errors, list_runs
+from pipeline.services import range_runs
 from pipeline.services.presenting import page_object, run_error_object, run_object, time_text
 
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
@@ -23,6 +27,8 @@ def register(app: typer.Typer) -> None:
     command(group)(show)
     command(group)(watch)
     command(group)(errors)
+    for name, act in (("pause", _pause), ("resume", _resume), ("cancel", _cancel), ("retry", _retry)):
+        command(group, name)(act)
     app.add_typer(group, name="runs")
 
 
@@ -73,7 +79,7 @@ def errors(
     limit: Limit = 100,
     after: Annotated[str | None, typer.Option(metavar="ID", help="Only documents after this one.")] = None,
 ) -> None:
-    """List the documents that died in a run, with the cause."""
+    """List the documents that died in a run or differed, with the cause."""
     with call.database() as database, database.read() as connection:
         get_run(connection, run)
         found = list_errors(connection, run, after=after, limit=limit)
@@ -86,6 +92,37 @@ def errors(
     call.output.table(("DOCUMENT", "GENERATION", "STAGE", "ATTEMPTS", "ERROR"), rows)
     if page["next"] is not None and not call.output.as_json:
         call.output.note(f"there may be more: --after {page['next']!r}")
+
+
+def _pause(call: Call, run: RunId) -> None:
+    """Stop a run over a corpus for now; its workers notice within a slice."""
+    _act(call, run, range_runs.pause)
+
+
+def _resume(call: Call, run: RunId) -> None:
+    """Let a paused run go on where it stopped."""
+    _act(call, run, range_runs.resume)
+
+
+def _cancel(call: Call, run: RunId) -> None:
+    """End a run over a corpus for good; what it has written stays. Accepted writes cannot be cancelled."""
+    _act(call, run, range_runs.cancel)
+
+
+def _retry(call: Call, run: RunId) -> None:
+    """Try again what failed in a run that has ended."""
+    _act(call, run, range_runs.retry)
+
+
+def _act(call: Call, run: str, act: Callable[[Database, str], RunReport]) -> None:
+    with contextlib.ExitStack() as stack:
+        database = stack.enter_context(call.database(durable=True))
+        nudger = Nudger(call.settings.broker_url)
+        stack.callback(nudger.close)
+        report = act(database, run)
+        nudger.nudge()
+    call.output.line(describe_run(report))
+    call.output.emit(run_object(report))
 
 
 def _newest_unfinished(database: Database) -> str:

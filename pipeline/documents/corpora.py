@@ -1,5 +1,6 @@
 """Corpora: creating, reading, changing and dropping them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, insert, select, update
@@ -94,9 +95,13 @@ def get_corpus_by_pk(connection: Connection, pk: int) -> Corpus:
     return Corpus(*row)
 
 
-def list_corpora(connection: Connection, *, after: str = "", limit: int | None = None) -> list[Corpus]:
-    """Return corpora ordered by name, those after a name."""
+def list_corpora(
+    connection: Connection, *, after: str = "", limit: int | None = None, names: Sequence[str] | None = None
+) -> list[Corpus]:
+    """Return corpora ordered by name, those after a name; with `names` only those of these that there are."""
     statement = select(*_COLUMNS).where(CorpusRow.dropped_at.is_(None), CorpusRow.name > after).order_by(CorpusRow.name)
+    if names is not None:
+        statement = statement.where(CorpusRow.name.in_(names))
     return [Corpus(*row) for row in connection.execute(statement.limit(limit))]
 
 

@@ -182,14 +182,21 @@ def record_intents(connection: Connection, points: Mapping[DocumentWork, Sequenc
     return unmoved
 
 
-def store_published(connection: Connection, corpus_pk: int, published: Sequence[PublishedDocument]) -> set[int]:
+def store_published(
+    connection: Connection, corpus_pk: int, published: Sequence[PublishedDocument], *, filled_from: int
+) -> set[int]:
     """Make published generations the served ones, with manifest and ledger; return the documents it held for.
 
     A document whose head moved is not touched: its points belong to an intent that the newer generation retires.
+
+    Args:
+        connection: An open writing unit.
+        corpus_pk: Their corpus.
+        published: What was written.
+        filled_from: Database clock in ms before the first of their entries was stored.
     """
     unmoved = lock_unmoved(connection, [document.work for document in published])
     held = [document for document in published if document.work.pk in unmoved]
-    now = connection.execute(select(now_ms())).scalar_one()
     _advance_published(connection, held)
     for document in held:
         _forget_intents(connection, document.work)
@@ -198,7 +205,8 @@ def store_published(connection: Connection, corpus_pk: int, published: Sequence[
     connection.execute(delete(LedgerRow).where(LedgerRow.document_pk.in_(gone)))
     kept = [document for document in held if document.work.text is not None]
     _store_manifests(connection, corpus_pk, kept)
-    store_ledger(connection, corpus_pk, kept, now=now)
+    filled = [LedgerWrite(d.work.pk, d.work.generation, entry) for d in kept for entry in d.ledger]
+    store_ledger(connection, corpus_pk, filled, filled_from=filled_from)
     return unmoved
 
 
@@ -249,21 +257,33 @@ def _store_manifests(connection: Connection, corpus_pk: int, published: Iterable
     upsert(connection, table, rows, key=["document_pk"], update=["generation", "passage_count", "passages"])
 
 
-def store_ledger(connection: Connection, corpus_pk: int, published: Iterable[PublishedDocument], *, now: int) -> None:
-    """Record which entries of which generation were written, for every spec."""
+@dataclass(frozen=True, slots=True)
+class LedgerWrite:
+    """The entries of one document's generation under one spec, just written."""
+
+    document_pk: int
+    generation: int
+    entry: LedgerEntry
+
+
+def store_ledger(connection: Connection, corpus_pk: int, writes: Iterable[LedgerWrite], *, filled_from: int) -> None:
+    """Record which entries of which generation were written.
+
+    The time recorded is one before they were stored: entries that were stored just before the cache was lost are then
+    known to be lost with it, however late this transaction comes.
+    """
     rows = [
         {
-            "spec_id": entry.spec_id,
-            "document_pk": document.work.pk,
+            "spec_id": write.entry.spec_id,
+            "document_pk": write.document_pk,
             "corpus_pk": corpus_pk,
-            "generation": document.work.generation,
-            "passage_count": len(entry.token_counts),
-            "token_count": sum(entry.token_counts),
-            "token_counts": np.asarray(entry.token_counts, dtype="<u4").tobytes(),
-            "written_at": now,
+            "generation": write.generation,
+            "passage_count": len(write.entry.token_counts),
+            "token_count": sum(write.entry.token_counts),
+            "token_counts": np.asarray(write.entry.token_counts, dtype="<u4").tobytes(),
+            "written_at": filled_from,
         }
-        for document in published
-        for entry in document.ledger
+        for write in writes
     ]
     columns = ["generation", "passage_count", "token_count", "token_counts", "written_at"]
     upsert(connection, LedgerRow.metadata.tables["ledger"], rows, key=["spec_id", "document_pk"], update=columns)

@@ -171,6 +171,7 @@ class LedgerRow(Base):
     token_counts: Mapped[bytes] = mapped_column(LargeBinary)
     """Tokens of each passage with its separator, uint32 little endian, in order."""
     written_at: Mapped[Millis]
+    """Just before they were stored. Older than the cache's epoch means that they are lost."""
 
 
 class PointIntentRow(Base):
@@ -197,3 +198,27 @@ class IdempotencyKeyRow(Base):
     body_hash: Mapped[bytes] = mapped_column(LargeBinary(32))
     answer: Mapped[str] = mapped_column(Text)
     created_at: Mapped[Millis]
+
+
+class ApiKeyRow(Base):
+    """One API key; its secret is nowhere."""
+
+    __tablename__ = "api_keys"
+    __table_args__ = (
+        CheckConstraint("length(secret_hash) = 32", name="hash_length"),
+        CheckConstraint("scopes <> '' AND corpora <> ''", name="grants_something"),
+        CheckConstraint("revoked_at IS NULL OR revoked_at >= created_at", name="revoked_after_created"),
+    )
+
+    id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    """Public part of the key; the principal of what it does."""
+    name: Mapped[str] = mapped_column(String(100))
+    """What people call it."""
+    secret_hash: Mapped[bytes] = mapped_column(LargeBinary(32))
+    """SHA-256 of the secret."""
+    scopes: Mapped[str] = mapped_column(String(64))
+    """`query`, `ingest`, `admin`, sorted and parted by commas."""
+    corpora: Mapped[str] = mapped_column(Text)
+    """Names, sorted and parted by commas, or `*` for all."""
+    created_at: Mapped[Millis]
+    revoked_at: Mapped[int | None] = mapped_column(BIG_INTEGER)

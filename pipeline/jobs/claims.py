@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, exists, literal, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, literal, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from pipeline.database import Database, now_ms, rows_affected
 from pipeline.errors import StaleFence, Unavailable
-from pipeline.jobs.states import JOB_TRANSITIONS, JobState, sources
-from pipeline.jobs.tables import JobRow
+from pipeline.jobs.states import JOB_TRANSITIONS, JobState, RunState, sources
+from pipeline.jobs.tables import JobRow, RunRow
 from pipeline.telemetry import metrics
 
 JOBS = JobRow.metadata.tables["jobs"]
@@ -79,6 +79,7 @@ def claim(
                 and_(JOBS.c.state == _RUNNING, holder_died),
             ),
             ~same_key_runs,
+            run_goes_on(),
         )
         .values(
             state=_RUNNING,
@@ -100,6 +101,14 @@ def claim(
         # Another job of the same key began running between the check and the update; the dispatcher comes back to it.
         return None
     return ClaimedJob(**row._mapping, lease_s=lease_s) if row else None  # noqa: SLF001  # SQLAlchemy's public name
+
+
+def run_goes_on() -> ColumnElement[bool]:
+    """Return the condition that a job's run, if it has one, is neither paused nor ended."""
+    goes_on = exists().where(
+        RunRow.id == JOBS.c.run_id, RunRow.state.in_([RunState.PENDING.value, RunState.RUNNING.value])
+    )
+    return or_(JOBS.c.run_id.is_(None), goes_on)
 
 
 def _forget_publication(connection: Connection, job_pk: int) -> None:
@@ -181,6 +190,25 @@ def finish(connection: Connection, job: ClaimedJob, *, state: JobState, error: s
         finished_at=now_ms(),
         breadcrumb=None,
         last_error=error,
+    )
+
+
+def yield_job(connection: Connection, job: ClaimedJob) -> None:
+    """Return a job that has work left, so that others get a turn; neither a failure nor an interruption.
+
+    Raises:
+        StaleFence: Somebody else owns it.
+    """
+    _update_held(
+        connection,
+        job,
+        state=_PENDING,
+        worker=None,
+        lease_until=None,
+        deliveries=0,
+        breadcrumb=None,
+        available_at=now_ms(),
+        published_at=None,
     )
 
 

@@ -16,6 +16,7 @@ from pipeline.database import Database
 from pipeline.errors import Unavailable
 from pipeline.jobs.claims import rescue_expired
 from pipeline.jobs.presence import lead, resign
+from pipeline.jobs.range_runs import plan_all, settle_ranges
 from pipeline.jobs.runs import seal_abandoned, settle
 from pipeline.jobs.store import (
     QUEUES,
@@ -99,7 +100,7 @@ class Dispatcher:
         self._swept_at = float("-inf")
 
     def tick(self) -> TickReport:
-        """Look once: rescue, settle, publish.
+        """Look once: rescue, settle, plan, publish.
 
         Raises:
             Unavailable: Database or broker did not answer.
@@ -109,7 +110,8 @@ class Dispatcher:
         rescued = rescue_expired(self._database)
         if rescued:
             _log.warning("jobs.rescued", job_ids=rescued)
-        settled = settle(self._database)
+        settled = settle(self._database) + settle_ranges(self._database)
+        plan_all(self._database)
         if time.monotonic() - self._swept_at > _SWEEP_S:
             self._swept_at = time.monotonic()
             self._housekeeping()

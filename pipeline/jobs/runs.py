@@ -1,18 +1,16 @@
-"""Runs: opening, filling, sealing, ending them, and reporting what became of each document.
+"""Runs of accepted writes: opening, filling, sealing and ending them.
 
 What a run counts are its items; nothing keeps a counter that could drift.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, insert, not_, select, update
 from uuid_utils import uuid7
 
 from pipeline.database import Database, insert_missing, now_ms, rows_affected, upsert
 from pipeline.documents.store import Acceptance
-from pipeline.documents.tables import CorpusRow, DocumentRow
-from pipeline.errors import Conflict, NotFound
+from pipeline.errors import Conflict
 from pipeline.jobs.states import RUN_ENDED, RUN_TRANSITIONS, Outcome, RunState, sources
 from pipeline.jobs.tables import RunItemRow, RunRow
 
@@ -171,177 +169,6 @@ def settle(database: Database, run_ids: Iterable[str] | None = None) -> int:
     with database.write() as connection:
         statement = update(RunRow).where(*endable).values(ended).execution_options(synchronize_session=False)
         return rows_affected(connection.execute(statement))
-
-
-@dataclass(frozen=True, slots=True)
-class RunReport:
-    """A run with what its items count."""
-
-    id: str
-    kind: str
-    corpus: str
-    spec: str | None
-    state: str
-    sealed: bool
-    error: str | None
-    totals: Mapping[str, int]
-    """Items by outcome, and `documents`, their sum."""
-    tokens: int
-    created_at: int
-    started_at: int | None
-    finished_at: int | None
-    eta_s: float | None
-    """Seconds until it ends at the pace so far; None when unknown or ended."""
-
-
-def get_run(connection: Connection, run_id: str) -> RunReport:
-    """Return one run.
-
-    Raises:
-        NotFound: There is none.
-    """
-    reports = _report(connection, [RunRow.id == run_id], limit=1)
-    if not reports:
-        raise NotFound(f"there is no run {run_id!r}")
-    return reports[0]
-
-
-def list_runs(
-    connection: Connection,
-    *,
-    corpora: Sequence[str] | None = None,
-    before: str | None = None,
-    limit: int = 50,
-    unfinished: bool = False,
-) -> list[RunReport]:
-    """Return runs, newest first.
-
-    Args:
-        connection: An open unit.
-        corpora: Only runs of these corpora; None for all.
-        before: Only runs older than this one.
-        limit: At most this many.
-        unfinished: Only runs that have not ended.
-    """
-    conditions: list[ColumnElement[bool]] = [CorpusRow.dropped_at.is_(None)]
-    if corpora is not None:
-        conditions.append(CorpusRow.name.in_(corpora))
-    if before is not None:
-        conditions.append(RunRow.id < before)
-    if unfinished:
-        conditions.append(RunRow.state.not_in(_ENDED))
-    return _report(connection, conditions, limit=limit)
-
-
-def _report(connection: Connection, conditions: Sequence[ColumnElement[bool]], *, limit: int) -> list[RunReport]:
-    statement = (
-        select(RunRow, CorpusRow.name.label("corpus"), now_ms().label("now"))
-        .join(CorpusRow, CorpusRow.pk == RunRow.corpus_pk)
-        .where(*conditions)
-        .order_by(RunRow.id.desc())
-        .limit(limit)
-    )
-    rows = connection.execute(statement).all()
-    counts = _count_items(connection, [row.id for row in rows])
-    reports = []
-    for row in rows:
-        outcomes, tokens = counts.get(row.id, ({}, 0))
-        totals = {outcome.value: outcomes.get(outcome.value, 0) for outcome in Outcome}
-        finished = sum(totals.values()) - totals["pending"] - totals["unchanged"]
-        ended = row.finished_at is not None
-        elapsed_s = (row.now - (row.started_at or row.now)) / 1000
-        eta_s = None if ended or not finished or not row.sealed else totals["pending"] * elapsed_s / finished
-        reports.append(
-            RunReport(
-                id=row.id,
-                kind=row.kind,
-                corpus=row.corpus,
-                spec=row.spec_id,
-                state=row.state,
-                sealed=row.sealed,
-                error=row.error,
-                totals={"documents": sum(totals.values()), **totals},
-                tokens=tokens,
-                created_at=row.created_at,
-                started_at=row.started_at,
-                finished_at=row.finished_at,
-                eta_s=eta_s,
-            )
-        )
-    return reports
-
-
-def _count_items(connection: Connection, run_ids: Sequence[str]) -> dict[str, tuple[dict[str, int], int]]:
-    statement = (
-        select(_ITEMS.c.run_id, _ITEMS.c.outcome, func.count(), func.sum(_ITEMS.c.tokens))
-        .where(_ITEMS.c.run_id.in_(run_ids))
-        .group_by(_ITEMS.c.run_id, _ITEMS.c.outcome)
-    )
-    found: dict[str, tuple[dict[str, int], int]] = {}
-    for run_id, outcome, count, tokens in connection.execute(statement):
-        outcomes, total = found.get(run_id, ({}, 0))
-        found[run_id] = ({**outcomes, outcome: count}, total + int(tokens or 0))
-    return found
-
-
-@dataclass(frozen=True, slots=True)
-class ItemError:
-    """A document that died in a run."""
-
-    document_id: str
-    generation: int
-    stage: str
-    error: str
-    attempts: int
-    at: int
-    """Milliseconds since 1970."""
-
-
-def list_errors(connection: Connection, run_id: str, *, after: str | None = None, limit: int = 100) -> list[ItemError]:
-    """Return a run's dead documents ordered by id, those after an id."""
-    statement = (
-        select(
-            DocumentRow.id,
-            RunItemRow.generation,
-            RunItemRow.stage,
-            RunItemRow.error,
-            RunItemRow.attempts,
-            RunItemRow.updated_at,
-        )
-        .join(DocumentRow, DocumentRow.pk == RunItemRow.document_pk)
-        .where(
-            RunItemRow.run_id == run_id,
-            RunItemRow.outcome == Outcome.DEAD.value,
-            DocumentRow.id > (after or ""),
-        )
-        .order_by(DocumentRow.id)
-        .limit(limit)
-    )
-    return [
-        ItemError(row.id, row.generation, row.stage or "", row.error or "", row.attempts, row.updated_at)
-        for row in connection.execute(statement)
-    ]
-
-
-@dataclass(frozen=True, slots=True)
-class RunItem:
-    """One document of a run."""
-
-    document_pk: int
-    document_id: str
-    generation: int
-
-
-def list_items(connection: Connection, run_id: str, *, after: int = 0, limit: int) -> list[RunItem]:
-    """Return a run's documents in the order of their rows, those after a row."""
-    statement = (
-        select(RunItemRow.document_pk, DocumentRow.id, RunItemRow.generation)
-        .join(DocumentRow, DocumentRow.pk == RunItemRow.document_pk)
-        .where(RunItemRow.run_id == run_id, RunItemRow.document_pk > after)
-        .order_by(RunItemRow.document_pk)
-        .limit(limit)
-    )
-    return [RunItem(*row) for row in connection.execute(statement)]
 
 
 def cancel_runs_of_corpus(connection: Connection, corpus_pk: int) -> None:

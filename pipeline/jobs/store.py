@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from pipeline.database import Database, now_ms, rows_affected
 from pipeline.documents.tables import CorpusRow, DocumentRow
-from pipeline.jobs.claims import JOBS
+from pipeline.jobs.claims import JOBS, run_goes_on
 from pipeline.jobs.states import JobState
 from pipeline.jobs.tables import PENDING_EVENT, JobRow, WorkerRow
 
@@ -62,6 +62,15 @@ def request_event_jobs(
                 set_={"available_at": earlier},
             )
         )
+
+
+def insert_range_job(connection: Connection, corpus_pk: int, *, run_id: str, kind: str, start: int, end: int) -> None:
+    """Queue the documents above row `start` up to and with row `end` for a run."""
+    queue = "maintenance" if kind in ("verify", "gc") else "bulk"
+    values = {"kind": kind, "queue": queue, "corpus_pk": corpus_pk, "run_id": run_id}
+    ranged = {"range_start": start, "range_end": end, "cursor": start}
+    fresh = {"state": _PENDING, "fence": 0, "deliveries": 0, "attempts": 0}
+    connection.execute(insert(JobRow).values(**values, **ranged, **fresh, created_at=now_ms(), available_at=now_ms()))
 
 
 def request_drop_job(connection: Connection, corpus_pk: int) -> None:
@@ -130,7 +139,7 @@ class Publishable:
 def choose_publishable(connection: Connection, queue: str, *, limit: int, republish_ms: int) -> list[Publishable]:
     """Return due pending jobs nobody was told of lately, corpora in turn, oldest first within each.
 
-    Jobs whose key is running are left for later: they could not be claimed.
+    Jobs whose key is running or whose run is paused are left for later: they could not be claimed.
     """
     other = JOBS.alias("other")
     key_runs = exists().where(
@@ -149,6 +158,7 @@ def choose_publishable(connection: Connection, queue: str, *, limit: int, republ
             JOBS.c.available_at <= now_ms(),
             or_(JOBS.c.published_at.is_(None), JOBS.c.published_at < now_ms() - republish_ms),
             ~key_runs,
+            run_goes_on(),
         )
         .subquery()
     )
@@ -194,7 +204,7 @@ class QueueStatus:
 
 
 def queue_status(connection: Connection, *, alive_ms: int = 30_000) -> list[QueueStatus]:
-    """Return depth, running jobs, oldest wait and workers of every queue."""
+    """Return depth, running jobs, oldest wait and workers of every queue; jobs of paused runs do not wait."""
     due = and_(JOBS.c.state == _PENDING, JOBS.c.available_at <= now_ms())
     statement = (
         select(
@@ -203,7 +213,7 @@ def queue_status(connection: Connection, *, alive_ms: int = 30_000) -> list[Queu
             func.sum(case((JOBS.c.state == _RUNNING, 1), else_=0)),
             now_ms() - func.min(case((due, JOBS.c.available_at))),
         )
-        .where(JOBS.c.finished_at.is_(None))
+        .where(JOBS.c.finished_at.is_(None), run_goes_on())
         .group_by(JOBS.c.queue)
     )
     counted = {queue: (depth, running, age) for queue, depth, running, age in connection.execute(statement)}

@@ -210,6 +210,57 @@ class JobRow(Base):
     last_error: Mapped[str | None] = mapped_column(Text)
 
 
+class RangeRunRow(Base):
+    """A run over a range of documents: how far its jobs are planned, and what those that are gone have counted."""
+
+    __tablename__ = "range_runs"
+
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    expected: Mapped[int] = mapped_column(BIG_INTEGER)
+    """Documents in its range when it began."""
+    planned_to: Mapped[int] = mapped_column(BIG_INTEGER)
+    """Last document row that a job was made for."""
+    paused_at: Mapped[int | None] = mapped_column(BIG_INTEGER)
+    """Since when it is paused."""
+    paused_ms: Mapped[int] = mapped_column(BIG_INTEGER)
+    """How long earlier pauses lasted."""
+    done: Mapped[int] = mapped_column(BIG_INTEGER)
+    """This and what follows: sums over its jobs, taken when it ends and they are deleted."""
+    unchanged: Mapped[int] = mapped_column(BIG_INTEGER)
+    superseded: Mapped[int] = mapped_column(BIG_INTEGER)
+    dead: Mapped[int] = mapped_column(BIG_INTEGER)
+    tokens: Mapped[int] = mapped_column(BIG_INTEGER)
+
+
+class RangeCountRow(Base):
+    """What one range job has counted so far; moves in one transaction with its cursor, so that it cannot drift."""
+
+    __tablename__ = "range_counts"
+
+    job_pk: Mapped[int] = mapped_column(
+        ForeignKey("jobs.pk", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    done: Mapped[int] = mapped_column(BIG_INTEGER)
+    unchanged: Mapped[int] = mapped_column(BIG_INTEGER)
+    superseded: Mapped[int] = mapped_column(BIG_INTEGER)
+    dead: Mapped[int] = mapped_column(BIG_INTEGER)
+    tokens: Mapped[int] = mapped_column(BIG_INTEGER)
+    """Tokens of the documents it handled under the run's spec, the active one by default."""
+
+
+class RunDifferenceRow(Base):
+    """One document whose stored state was not what a run computed."""
+
+    __tablename__ = "run_differences"
+
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    document_pk: Mapped[int] = mapped_column(ForeignKey("documents.pk"), primary_key=True, autoincrement=False)
+    generation: Mapped[int] = mapped_column(BIG_INTEGER)
+    difference: Mapped[str] = mapped_column(Text)
+    """What differed, in a sentence."""
+    found_at: Mapped[Millis]
+
+
 class LeadershipRow(Base):
     """Who leads where one of several processes may: the dispatcher."""
 

@@ -1,5 +1,7 @@
 """Point ids: the same passage of the same document always has the same id, in every process and for ever."""
 
+from collections import Counter
+from collections.abc import Iterable
 from uuid import NAMESPACE_URL, uuid5
 
 
@@ -17,6 +19,22 @@ def point_id(corpus_uid: str, *, document_id: str, passage_key: str, occurrence:
     """
     namespace = uuid5(NAMESPACE_URL, f"forefill:corpus:{corpus_uid}")
     return str(uuid5(namespace, _framed(document_id, passage_key, str(occurrence))))
+
+
+def point_ids(corpus_uid: str, *, document_id: str, passage_keys: Iterable[bytes]) -> tuple[str, ...]:
+    """Return the ids of a document's passages in order; equal passages are told apart by their occurrence.
+
+    Args:
+        corpus_uid: As for `point_id`.
+        document_id: The caller's id.
+        passage_keys: 16 bytes each.
+    """
+    seen: Counter[bytes] = Counter()
+    identities = []
+    for key in passage_keys:
+        identities.append(point_id(corpus_uid, document_id=document_id, passage_key=key.hex(), occurrence=seen[key]))
+        seen[key] += 1
+    return tuple(identities)
 
 
 def _framed(*fields: str) -> str:

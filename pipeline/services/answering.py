@@ -10,8 +10,9 @@ from pipeline.retrieval.embedders import open_query_embedder
 from pipeline.retrieval.embedding import QueryEmbedder
 from pipeline.retrieval.qdrant import QdrantSearcher
 from pipeline.retrieval.vector_index import VectorSearcher
-from pipeline.services.configuration import ConfigurationSource, load_configuration, prepare_spec
+from pipeline.services.configuration import ConfigurationSource, CorpusView, load_configuration
 from pipeline.services.retrieving import Retrieved, Retriever, RetrieveRequest
+from pipeline.services.spec_loading import SpecLoader
 from pipeline.settings import load_settings
 from pipeline.token_cache import L1Cache, MemoryStore, MemoryTokenReader, RedisTokenReader, TokenCache
 from pipeline.token_cache.stores import TokenReader
@@ -147,4 +148,9 @@ class TokenCachedRAG:
 
 def _configuration_from_sql(database_url: str) -> ConfigurationSource:
     database = Database(create_database_engine(database_url, pool_size=1))
-    return ConfigurationSource(lambda: load_configuration(database), snapshot_path=None, prepare=prepare_spec)
+    specs = SpecLoader(database)
+
+    def prepare(view: CorpusView) -> object:
+        return specs.prepare(view.spec_id, fingerprint=view.fingerprint)
+
+    return ConfigurationSource(lambda: load_configuration(database), copy=None, prepare=prepare)

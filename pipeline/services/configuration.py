@@ -1,24 +1,25 @@
-"""What the read path knows of corpora and specs: a snapshot of SQL, refreshed in the background.
+"""What the read path knows of corpora, specs and API keys: a snapshot of SQL, refreshed in the background.
 
 No query waits for SQL. Every process takes one snapshot per request, keeps the last good one while SQL is away, and a
 copy on disk for a start without it. Nothing of this is in Redis.
+
+Keys must not wait for anything else: they are taken over as soon as they are read, whatever is wrong with a spec. Until
+they have been read nobody knows whether there are any, and `access` says so.
 """
 
 import asyncio
 import contextlib
-import os
-import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from typing import Protocol
 
-import orjson
+from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.database import Database
+from pipeline.documents.access import ApiKey, list_keys
 from pipeline.documents.corpora import filled_specs, list_corpora
-from pipeline.errors import ExactnessError, ForefillError, NotFound, Unavailable
+from pipeline.errors import ForefillError, NotFound, Unavailable
 from pipeline.telemetry.logs import get_logger
-from pipeline.tokenizers import load_spec
 
 _log = get_logger(__name__)
 
@@ -39,10 +40,21 @@ class CorpusView:
 
 
 @dataclass(frozen=True, slots=True)
+class Access:
+    """Who may ask, at one moment."""
+
+    keys: Mapping[str, ApiKey]
+    """Active keys by id."""
+    required: bool
+    """Whether a key is needed: there is one, or there was one. Revoking the last one closes, it does not open."""
+
+
+@dataclass(frozen=True, slots=True)
 class Configuration:
-    """All corpora at one moment. Immutable: a request that began with it ends with it."""
+    """All corpora and keys at one moment. Immutable: a request that began with it ends with it."""
 
     corpora: Mapping[str, CorpusView]
+    access: Access
 
     def corpus(self, name: str) -> CorpusView:
         """Return one corpus.
@@ -71,40 +83,41 @@ def load_configuration(database: Database) -> Configuration:
                     spec.caching_enabled,
                     corpus.embedder,
                 )
-    return Configuration(views)
+        keys = list_keys(connection)
+    active_keys = {key.id: key for key in keys if key.revoked_at is None}
+    return Configuration(views, Access(active_keys, required=bool(keys)))
 
 
-def prepare_spec(view: CorpusView) -> None:
-    """Load a corpus' spec, so that no query waits for it.
+class KeptCopy(Protocol):
+    """Where the last good configuration outlives its process."""
 
-    Raises:
-        ExactnessError: This process computes other ids than the corpus' entries were written with.
-    """
-    spec = load_spec(view.spec_id)
-    if spec.fingerprint != view.fingerprint:
-        raise ExactnessError(
-            f"spec {spec.spec_id} is recorded as {view.fingerprint}, but this process computes {spec.fingerprint}"
-        )
+    def write(self, configuration: Configuration) -> bool:
+        """Replace what is kept; return whether it worked."""
+
+    def read(self) -> Configuration | None:
+        """Return what is kept, None if there is nothing."""
 
 
 class ConfigurationSource:
     """Keeps the current configuration of one process. For one event loop."""
 
     def __init__(
-        self, load: Callable[[], Configuration], *, snapshot_path: Path | None, prepare: Callable[[CorpusView], object]
+        self, load: Callable[[], Configuration], *, copy: KeptCopy | None, prepare: Callable[[CorpusView], object]
     ) -> None:
         """Remember what is needed.
 
         Args:
             load: Reads SQL; called in a thread.
-            snapshot_path: Where the last good copy is kept, None for nowhere.
+            copy: Keeps the last good one for a start without SQL.
             prepare: Loads a corpus' spec, in a thread, before the first query needs it, and refuses one that computes
                 other ids than recorded.
         """
         self._load = load
-        self._snapshot_path = snapshot_path
+        self._copy = copy
         self._prepare = prepare
         self._current: Configuration | None = None
+        self._access: Access | None = None
+        self._kept: Configuration | None = None
         self._task: asyncio.Task[None] | None = None
         self._refreshing = asyncio.Lock()
 
@@ -123,6 +136,16 @@ class ConfigurationSource:
             raise Unavailable("the configuration was not read yet", service="database")
         return self._current
 
+    def access(self) -> Access:
+        """Return which keys there are, as read last.
+
+        Raises:
+            Unavailable: They were never read; nobody may be let in as if there were none.
+        """
+        if self._access is None:
+            raise Unavailable("API keys were not read yet", service="database")
+        return self._access
+
     async def corpus(self, name: str) -> CorpusView:
         """Return a corpus; one that is not known yet is looked for once.
 
@@ -137,8 +160,10 @@ class ConfigurationSource:
     async def start(self) -> None:
         """Read once, from SQL or else from the copy on disk, and go on in the background."""
         await self.refresh()
-        if self._current is None:
-            self._current = self._read_copy()
+        if self._access is None and self._copy is not None:
+            kept = await asyncio.to_thread(self._copy.read)
+            if kept is not None:
+                await self._take_over(kept)
         self._task = asyncio.create_task(self._keep_refreshing(), name="configuration")
 
     async def close(self) -> None:
@@ -156,32 +181,37 @@ class ConfigurationSource:
         async with self._refreshing:
             try:
                 fresh = await asyncio.to_thread(self._load)
-                for view in fresh.corpora.values():
-                    await asyncio.to_thread(self._prepare, view)
-            except ForefillError as error:
+            except (ForefillError, SQLAlchemyError) as error:
                 _log.warning("configuration.not_refreshed", error=str(error))
                 return
-            if fresh != self._current:
-                self._current = fresh
-                await asyncio.to_thread(self._write_copy, fresh)
+            await self._take_over(fresh)
+            await self._keep()
+
+    async def _take_over(self, fresh: Configuration) -> None:
+        """Make a configuration the current one: its keys at once, the rest when all specs are there."""
+        self._access = fresh.access
+        try:
+            for view in fresh.corpora.values():
+                await asyncio.to_thread(self._prepare, view)
+        except ForefillError as error:
+            _log.warning("configuration.not_prepared", error=str(error))
+            if self._current is not None:
+                self._current = replace(self._current, access=fresh.access)
+        else:
+            self._current = fresh
+
+    async def _keep(self) -> None:
+        """Write the copy, again and again until it succeeds: it must not go on saying that a revoked key is good."""
+        current = self._current
+        if self._copy is None or current is None or current == self._kept:
+            return
+        if await asyncio.to_thread(self._copy.write, current):
+            self._kept = current
 
     async def _keep_refreshing(self) -> None:
         while True:
             await asyncio.sleep(REFRESH_S)
-            await self.refresh()
-
-    def _write_copy(self, configuration: Configuration) -> None:
-        if self._snapshot_path is None:
-            return
-        data = orjson.dumps([asdict(view) for view in configuration.corpora.values()])
-        handle, temporary = tempfile.mkstemp(dir=self._snapshot_path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(temporary).replace(self._snapshot_path)
-
-    def _read_copy(self) -> Configuration | None:
-        if self._snapshot_path is None or not self._snapshot_path.exists():
-            return None
-        views = [CorpusView(**view) for view in orjson.loads(self._snapshot_path.read_bytes())]
-        _log.warning("configuration.from_copy", corpora=len(views))
-        return Configuration({view.name: view for view in views})
+            try:
+                await self.refresh()
+            except Exception:  # noqa: BLE001  # whatever it is, the next look must happen: keys are revoked by it
+                _log.exception("configuration.refresh_failed")

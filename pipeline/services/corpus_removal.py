@@ -18,7 +18,7 @@ from pipeline.jobs.claims import ClaimedJob, cancel_jobs_of_corpus, check_fence,
 from pipeline.jobs.runs import cancel_runs_of_corpus
 from pipeline.jobs.states import JobState
 from pipeline.jobs.store import request_drop_job
-from pipeline.jobs.tables import JobRow, RunItemRow, RunRow, ScheduleRow
+from pipeline.jobs.tables import JobRow, RunDifferenceRow, RunItemRow, RunRow, ScheduleRow
 from pipeline.retrieval.vector_index import VectorIndexWriter
 
 _SLICE = 500
@@ -64,7 +64,7 @@ def _delete_documents(database: Database, job: ClaimedJob) -> int:
         check_fence(connection, job)
         slice_of = select(DocumentRow.pk).where(DocumentRow.corpus_pk == job.corpus_pk).limit(_SLICE)
         pks = list(connection.execute(slice_of).scalars())
-        for table in (RunItemRow, ContentRow, ManifestRow, LedgerRow, PointIntentRow):
+        for table in (RunItemRow, RunDifferenceRow, ContentRow, ManifestRow, LedgerRow, PointIntentRow):
             connection.execute(delete(table).where(table.document_pk.in_(pks)))
         connection.execute(delete(DocumentRow).where(DocumentRow.pk.in_(pks)))
     return len(pks)

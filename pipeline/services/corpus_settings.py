@@ -1,21 +1,24 @@
 """Creating corpora on purpose, and changing what may change about them; for HTTP and the command line alike."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
-from pipeline.database import Database
+from pipeline.database import Database, now_ms
 from pipeline.documents.corpora import Corpus, change_corpus, create_corpus, filled_specs, find_corpus, list_corpora
 from pipeline.documents.splitting import Splitter
 from pipeline.documents.validation import check_corpus_name, shown
 from pipeline.errors import Conflict, InvalidInput
 from pipeline.services.ingestion import CorpusDefaults
+from pipeline.services.nominal_times import next_nominal
+from pipeline.services.schedules import keep_schedule
+from pipeline.services.spec_loading import SpecLoader
 from pipeline.services.specs import ensure_spec
-from pipeline.tokenizers import load_spec
 
 NO_SCHEDULE = ""
 """As a change: remove the schedule."""
@@ -43,21 +46,30 @@ class CorpusChange:
 
 @dataclass(frozen=True, slots=True)
 class CorpusReport:
-    """A corpus and the spec its readers use."""
+    """A corpus, the spec its readers use, and when its schedule is due."""
 
     corpus: Corpus
     spec_id: str | None
+    next_run_at: int | None
+    """Milliseconds since 1970-01-01 UTC; None without a schedule."""
 
 
 def describe_corpus(connection: Connection, corpus: Corpus) -> CorpusReport:
-    """Return a corpus with its active spec."""
+    """Return a corpus with its active spec and the next time its schedule means."""
     active = [spec.spec_id for spec in filled_specs(connection, corpus.pk) if spec.status == "active"]
-    return CorpusReport(corpus, active[0] if active else None)
+    next_run_at = None
+    if corpus.schedule is not None:
+        now = connection.execute(select(now_ms())).scalar_one()
+        next_run_at = next_nominal(corpus.schedule, corpus.timezone, after_ms=now)
+    return CorpusReport(corpus, active[0] if active else None, next_run_at)
 
 
-def describe_corpora(connection: Connection, *, after: str = "", limit: int | None = None) -> list[CorpusReport]:
-    """Return corpora ordered by name, those after a name."""
-    return [describe_corpus(connection, corpus) for corpus in list_corpora(connection, after=after, limit=limit)]
+def describe_corpora(
+    connection: Connection, *, after: str = "", limit: int | None = None, names: Sequence[str] | None = None
+) -> list[CorpusReport]:
+    """Return corpora ordered by name, those after a name; with `names` only those of these that there are."""
+    corpora = list_corpora(connection, after=after, limit=limit, names=names)
+    return [describe_corpus(connection, corpus) for corpus in corpora]
 
 
 def put_corpus(
@@ -75,7 +87,7 @@ def put_corpus(
     check_corpus_name(name)
     schedule = None if change.schedule is None else check_schedule(change.schedule)
     timezone = None if change.timezone is None else check_timezone(change.timezone)
-    spec = defaults.spec() if change.spec is None else load_spec(change.spec)
+    spec = defaults.spec() if change.spec is None else SpecLoader(database).load(change.spec)
     with database.write() as connection:
         corpus = find_corpus(connection, name)
         created = corpus is None
@@ -96,7 +108,10 @@ def put_corpus(
             values["schedule"] = schedule or None
         if timezone is not None:
             values["timezone"] = timezone
-        return CorpusReport(change_corpus(connection, corpus, **values), report.spec_id), created
+        changed = change_corpus(connection, corpus, **values)
+        if "schedule" in values or "timezone" in values:
+            keep_schedule(connection, changed)  # under the lock of the row that was just changed
+        return describe_corpus(connection, changed), created
 
 
 def check_schedule(expression: str) -> str:

@@ -34,9 +34,10 @@ from pipeline.jobs.states import JobState
 from pipeline.jobs.store import request_event_jobs
 from pipeline.retrieval.embedding import PassageEmbedder
 from pipeline.retrieval.vector_index import VectorIndexWriter
-from pipeline.services.publishing import EntryWriter, Publisher, SpecSetChangedError
+from pipeline.services.publishing import Publisher, SpecSetChangedError
 from pipeline.telemetry import metrics
 from pipeline.telemetry.logs import get_logger
+from pipeline.token_cache import TokenWriter
 from pipeline.tokenizers import TokenSpec
 
 _log = get_logger(__name__)
@@ -66,7 +67,7 @@ class WorkerResources:
     """What a worker process holds for its life."""
 
     database: Database
-    cache: EntryWriter
+    cache: TokenWriter
     index: VectorIndexWriter
     embedder: PassageEmbedder
     load_spec: Callable[[str], TokenSpec]
@@ -86,6 +87,7 @@ class EventJobRunner:
             self._corpus = get_corpus_by_pk(connection, job.corpus_pk)
             self._specs = self._load_specs(connection)
         self._dead = 0
+        self._filled_from = 0
 
     def run(self) -> str:
         """Publish everything due, then end the job; return the outcome.
@@ -147,6 +149,7 @@ class EventJobRunner:
         """Step 1 of a publication: fenced by the job and by each document's head."""
         with self._database.write() as connection:
             check_fence(connection, self._job)
+            self._filled_from = int(connection.execute(select(now_ms())).scalar_one())
             return record_intents(connection, points)
 
     def settle(self, published: Sequence[PublishedDocument]) -> None:
@@ -154,7 +157,7 @@ class EventJobRunner:
         with self._database.write() as connection:
             record_progress(connection, self._job)
             self._check_spec_set(connection)
-            held = store_published(connection, self._corpus.pk, published)
+            held = store_published(connection, self._corpus.pk, published, filled_from=self._filled_from)
             active = self._specs[0].spec_id
             tokens = {
                 document.work.pk: sum(sum(entry.token_counts) for entry in document.ledger if entry.spec_id == active)

@@ -1,11 +1,14 @@
 """From a job's number to its end: claim, keep the lease, run what its kind says, count the outcome."""
 
 from pipeline.errors import StaleFence, Unavailable
-from pipeline.jobs.claims import ClaimedJob, claim, give_back
+from pipeline.jobs.claims import ClaimedJob, claim, finish, give_back
 from pipeline.jobs.heartbeat import Heartbeat
+from pipeline.jobs.range_runs import settle_ranges
 from pipeline.jobs.retry import backoff_s
+from pipeline.jobs.states import JobState
 from pipeline.services.corpus_removal import run_drop_job
 from pipeline.services.event_jobs import EventJobRunner, JobLimits, WorkerResources, error_sentence
+from pipeline.services.range_jobs import FINAL_ATTEMPTS, RangeJobRunner
 from pipeline.telemetry import metrics
 from pipeline.telemetry.logs import get_logger
 
@@ -57,6 +60,8 @@ class JobRunner:
         try:
             if job.kind == "event":
                 return EventJobRunner(self._resources, job, limits=self._limits).run()
+            if job.run_id is not None:
+                return RangeJobRunner(self._resources, job, limits=self._limits).run()
             return run_drop_job(self._resources.database, self._resources.index, job)
         except StaleFence:
             raise
@@ -65,8 +70,17 @@ class JobRunner:
             return "unavailable"
         except Exception as error:  # noqa: BLE001  # see the docstring
             _log.exception("job.failed", job_id=job.pk, error=type(error).__name__)
+            if job.run_id is not None and job.attempts + 1 >= FINAL_ATTEMPTS:
+                return self._give_up(job, error_sentence(error))
             self._give_back(job, error_sentence(error), cap_s=60.0, suspects_work=True)
             return "failed"
+
+    def _give_up(self, job: ClaimedJob, error: str) -> str:
+        """End a range job for good: its run fails and says why. Event jobs are never given up: they hold writes."""
+        with self._resources.database.write() as connection:
+            finish(connection, job, state=JobState.DEAD, error=error)
+        settle_ranges(self._resources.database)
+        return JobState.DEAD.value
 
     def _give_back(self, job: ClaimedJob, error: str, *, cap_s: float, suspects_work: bool) -> None:
         delay_s = backoff_s(job.attempts + 1, cap_s=cap_s)

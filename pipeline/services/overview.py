@@ -8,7 +8,7 @@ from pipeline.documents.corpora import list_corpora
 from pipeline.errors import Unavailable
 from pipeline.jobs.dispatcher import ROLE
 from pipeline.jobs.presence import Worker, find_leader, list_workers
-from pipeline.jobs.runs import RunReport, list_runs
+from pipeline.jobs.run_reports import RunReport, list_runs
 from pipeline.jobs.store import QueueStatus, queue_status
 from pipeline.services.inspection import Coverage, count_states, list_coverage
 from pipeline.token_cache import CacheServer, TokenWriter

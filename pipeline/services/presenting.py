@@ -10,14 +10,16 @@ from typing import Any, TypeAlias
 
 import orjson
 
-from pipeline.context.assembly import AssembledContext, prompt_text, rendered_segments
+from pipeline.context import AssembledContext, ValidationReport, prompt_text, rendered_segments
+from pipeline.documents.access import EVERY_CORPUS, ApiKey
 from pipeline.documents.corpora import Corpus
 from pipeline.framing import segments_as_data
-from pipeline.jobs.runs import ItemError, RunReport
+from pipeline.jobs.run_reports import ItemError, RunReport
 from pipeline.jobs.store import QueueStatus
 from pipeline.services.ingestion import DeleteAnswer, IngestAnswer
 from pipeline.services.inspection import Coverage, DocumentReport
 from pipeline.services.retrieving import Retrieved
+from pipeline.services.specs import SpecReport
 from pipeline.token_cache import CacheServer, LookupStats
 from pipeline.tokenizers import TokenSpec
 
@@ -73,6 +75,43 @@ def corpus_object(corpus: Corpus, *, spec_id: str | None) -> JsonObject:
     }
 
 
+def spec_object(report: SpecReport) -> JsonObject:
+    """Return a token spec."""
+    return {
+        "id": report.id,
+        "source": report.source,
+        "encoding": report.encoding,
+        "frame": report.frame,
+        "fingerprint": report.fingerprint,
+        "library": report.library,
+        "status": report.status,
+        "coverage": report.coverage,
+        "created_at": time_text(report.created_at),
+    }
+
+
+def validation_object(report: ValidationReport) -> JsonObject:
+    """Return what a spec was validated with when it was added."""
+    return {
+        "contexts": report.contexts,
+        "passages": report.passages,
+        "unsafe_passages": report.unsafe_passages,
+        "refused_texts": report.refused_texts,
+    }
+
+
+def key_object(key: ApiKey) -> JsonObject:
+    """Return an API key without anything secret; `corpora` is `["*"]` for all."""
+    return {
+        "id": key.id,
+        "name": key.name,
+        "scopes": sorted(key.scopes),
+        "corpora": [EVERY_CORPUS] if key.corpora is None else sorted(key.corpora),
+        "created_at": time_text(key.created_at),
+        "revoked_at": time_text(key.revoked_at),
+    }
+
+
 def ingest_object(answer: IngestAnswer) -> JsonObject:
     """Return what became of a PUT of documents."""
     return {
@@ -120,13 +159,16 @@ def run_object(report: RunReport) -> JsonObject:
         "started_at": time_text(report.started_at),
         "finished_at": time_text(report.finished_at),
         "eta_s": report.eta_s,
+        "options": dict(report.options),
+        "differences": report.differences,
+        "nominal_at": time_text(report.nominal_at),
         "sealed": report.sealed,
         "error": report.error,
     }
 
 
 def run_error_object(error: ItemError) -> JsonObject:
-    """Return one document that died in a run."""
+    """Return one document that died in a run, or differed."""
     return {
         "document_id": error.document_id,
         "generation": error.generation,

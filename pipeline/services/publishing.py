@@ -23,7 +23,7 @@ from pipeline.documents.publication import DocumentFailure, DocumentWork, Ledger
 from pipeline.documents.splitting import Splitter
 from pipeline.errors import ForefillError
 from pipeline.retrieval.embedding import Embedding, PassageEmbedder
-from pipeline.retrieval.points import point_id
+from pipeline.retrieval.points import point_ids
 from pipeline.retrieval.vector_index import Point, PointMove, PointState, Tombstone, VectorIndexWriter
 from pipeline.token_cache.codec import Entry
 from pipeline.tokenizers import EncodedPassage, TokenSpec, encode_passage
@@ -255,15 +255,7 @@ class Publisher:
         return self._identify(work, [span.key for span in work.served])
 
     def _identify(self, work: DocumentWork, keys: Sequence[bytes]) -> tuple[str, ...]:
-        seen: dict[bytes, int] = {}
-        identities = []
-        for key in keys:
-            occurrence = seen.get(key, 0)
-            seen[key] = occurrence + 1
-            identities.append(
-                point_id(self._collection, document_id=work.id, passage_key=key.hex(), occurrence=occurrence)
-            )
-        return tuple(identities)
+        return point_ids(self._collection, document_id=work.id, passage_keys=keys)
 
 
 def _moves(document: Prepared) -> Iterator[PointMove]:

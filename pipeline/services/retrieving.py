@@ -31,7 +31,7 @@ from pipeline.telemetry import metrics
 from pipeline.telemetry.logs import get_logger
 from pipeline.telemetry.tracing import TRACER
 from pipeline.token_cache import Entry, TokenCache
-from pipeline.tokenizers import TokenSpec, encode_passage, load_spec
+from pipeline.tokenizers import TokenSpec, encode_passage, load_spec, prepared_spec
 
 _log = get_logger(__name__)
 
@@ -106,6 +106,15 @@ class Retriever:
         """The token cache, for its statistics."""
         return self._cache
 
+    async def spec(self, request: RetrieveRequest) -> TokenSpec:
+        """Return the spec that a question would be answered with now.
+
+        Raises:
+            NotFound: There is no such corpus.
+            InvalidInput: There is no such spec.
+        """
+        return _spec(await self._configuration.corpus(request.corpus), request)
+
     async def retrieve(self, request: RetrieveRequest) -> Retrieved:
         """Answer one question.
 
@@ -118,7 +127,7 @@ class Retriever:
         with TRACER.start_as_current_span("token_cached_rag.retrieve_tokens") as span:
             began = time.perf_counter()
             view = await self._configuration.corpus(request.corpus)
-            spec = load_spec(request.spec or view.spec_id)
+            spec = _spec(view, request)
             self._check_embedder(view)
             timings = Timings()
             hits, loaded = await self._find(view, spec, request, timings)
@@ -214,6 +223,13 @@ class Retriever:
 
     def _is_sampled(self) -> bool:
         return self._caching_percent >= 100 or random.random() * 100 < self._caching_percent
+
+
+def _spec(view: CorpusView, request: RetrieveRequest) -> TokenSpec:
+    """Return the spec to answer with; the corpus' own was prepared with the configuration."""
+    if request.spec is not None and request.spec != view.spec_id:
+        return load_spec(request.spec)
+    return prepared_spec(view.fingerprint) or load_spec(view.spec_id)
 
 
 def _encode_all(spec: TokenSpec, texts: Mapping[bytes, str]) -> dict[bytes, Entry]:

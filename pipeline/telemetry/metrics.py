@@ -29,4 +29,11 @@ FILL_LAG = Histogram(
 JOBS = Counter("forefill_jobs", "Finished attempts of jobs", ["kind", "outcome"])
 FENCE_REJECTIONS = Counter("forefill_fence_rejections", "Writes refused because the work had a newer owner")
 EXACTNESS_CHECKS = Counter("forefill_exactness_checks", "Assembled prompts compared with the reference", ["outcome"])
+GENERATIONS = Counter("forefill_generations", "Answers asked of an engine", ["engine", "outcome"])
+GENERATION_FIRST_TOKEN = Histogram(
+    "forefill_generation_first_token_seconds",
+    "Time from a prompt being sent to the first part of its streamed answer",
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+)
+GENERATION_TOKENS = Counter("forefill_generation_tokens", "Tokens of prompts and answers, as engines count", ["part"])
 HASH_MISMATCHES = Counter("forefill_hash_mismatches", "Search hits whose text did not hash to their passage key")

@@ -2,18 +2,23 @@
 
 from pipeline.tokenizers.fingerprints import CANONICAL_FORM_VERSION, spec_fingerprint
 from pipeline.tokenizers.golden_ids import Golden, compute_golden, golden_texts, packaged_golden, parse_golden
+from pipeline.tokenizers.hf import HfTokenizer, check_name, load_hf
 from pipeline.tokenizers.pieces import EncodedPassage, encode_header, encode_passage, encode_prefix, question_ids
-from pipeline.tokenizers.registry import load_spec
+from pipeline.tokenizers.registry import RecordedSpec, is_packaged, load_recorded, load_spec, prepared_spec
 from pipeline.tokenizers.spec import Neighbour, TokenSpec, build_spec, check_golden, common_ids
 from pipeline.tokenizers.tiktoken_bpe import TiktokenTokenizer, load_tiktoken
 from pipeline.tokenizers.tokenizer import Tokenizer, TokenizerIdentity
+from pipeline.tokenizers.tokenizer_json import MAX_TOKENIZER_BYTES, parse_tokenizer_json
 from pipeline.tokenizers.vocabulary import VocabularyDefinition, known_encodings, load_ranks, vocabulary_definition
 
 __all__ = [
     "CANONICAL_FORM_VERSION",
+    "MAX_TOKENIZER_BYTES",
     "EncodedPassage",
     "Golden",
+    "HfTokenizer",
     "Neighbour",
+    "RecordedSpec",
     "TiktokenTokenizer",
     "TokenSpec",
     "Tokenizer",
@@ -21,18 +26,24 @@ __all__ = [
     "VocabularyDefinition",
     "build_spec",
     "check_golden",
+    "check_name",
     "common_ids",
     "compute_golden",
     "encode_header",
     "encode_passage",
     "encode_prefix",
     "golden_texts",
+    "is_packaged",
     "known_encodings",
+    "load_hf",
     "load_ranks",
+    "load_recorded",
     "load_spec",
     "load_tiktoken",
     "packaged_golden",
     "parse_golden",
+    "parse_tokenizer_json",
+    "prepared_spec",
     "question_ids",
     "spec_fingerprint",
     "vocabulary_definition",

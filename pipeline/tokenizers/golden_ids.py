@@ -5,6 +5,7 @@ tiktoken's own encoding of that name computed. A process whose library computes 
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -38,9 +39,15 @@ def golden_texts() -> tuple[str, ...]:
 
 
 def compute_golden(encoder: TextEncoder, *, texts: Sequence[str] | None = None) -> Golden:
-    """Encode the golden texts (the packaged ones by default) with this process' library."""
-    chosen = golden_texts() if texts is None else tuple(texts)
-    return Golden(texts=chosen, ids=tuple(encoder.encode(text) for text in chosen))
+    """Encode the golden texts (the packaged ones by default) with this process' library.
+
+    A text that the encoder refuses, for instance for a character its vocabulary lacks, is left out.
+    """
+    computed: dict[str, TokenIds] = {}
+    for text in golden_texts() if texts is None else texts:
+        with suppress(InvalidInput):
+            computed[text] = encoder.encode(text)
+    return Golden(texts=tuple(computed), ids=tuple(computed.values()))
 
 
 def parse_golden(data: str | bytes) -> Golden:

@@ -13,6 +13,7 @@ from pipeline.tokenizers.golden_ids import Golden, compute_golden, packaged_gold
 from pipeline.tokenizers.tokenizer import Tokenizer
 
 _PREPARED_HEADERS = 128
+_SHOWN = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +137,13 @@ def header_ids(tokenizer: Tokenizer, *, frame: Frame, neighbour: Neighbour, numb
     Raises:
         ExactnessError: No token edge falls between the header and the letter.
     """
-    ids = ids_before(tokenizer, frame.header_text(number), neighbour=neighbour)
+    text = frame.header_text(number)
+    ids = ids_before(tokenizer, text, neighbour=neighbour)
     if ids is None:
-        raise ExactnessError(f"{tokenizer.encoding} does not cut after the header of frame {frame.name}")
+        raise ExactnessError(
+            f"{tokenizer.encoding} does not cut after the header of frame {frame.name}: "
+            f"{_shown_ids(tokenizer, text, [neighbour])}"
+        )
     return ids
 
 
@@ -150,8 +155,22 @@ def _prefix_ids(tokenizer: Tokenizer, *, frame: Frame, neighbours: tuple[Neighbo
         ]
     )
     if ids is None:
-        raise ExactnessError(f"{tokenizer.encoding} does not cut after the prefix of frame {frame.name}")
+        last = frame.prefix[-1]
+        text = last.text if isinstance(last, Text) else ""
+        raise ExactnessError(
+            f"{tokenizer.encoding} does not cut after the prefix of frame {frame.name}: "
+            f"{_shown_ids(tokenizer, text, neighbours)}"
+        )
     return ids
+
+
+def _shown_ids(tokenizer: Tokenizer, text: str, neighbours: Sequence[Neighbour]) -> str:
+    """Return the example that shows a seam to be none: the last ids of a text before each neighbour."""
+    examples = []
+    for neighbour in neighbours:
+        ids = tokenizer.encode(text + neighbour.text)[-_SHOWN:].tolist()
+        examples.append(f"{text[-_SHOWN:] + neighbour.text!r} ends in the ids {ids}")
+    return ", ".join(examples)
 
 
 def _agreed(found: Sequence[TokenIds | None]) -> TokenIds | None:

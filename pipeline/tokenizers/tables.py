@@ -1,6 +1,6 @@
 """Token specs that were added and validated, as rows."""
 
-from sqlalchemy import CheckConstraint, String, Text, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKey, Integer, LargeBinary, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from pipeline.database import Base, Millis
@@ -31,3 +31,30 @@ class SpecRow(Base):
     library: Mapped[str] = mapped_column(String(128))
     """Library and version that validated it; recorded, not hashed."""
     created_at: Mapped[Millis]
+
+
+class TokenizerFileRow(Base):
+    """The content of one `tokenizer.json`, uploaded when a spec was added. Never changed."""
+
+    __tablename__ = "tokenizer_files"
+    __table_args__ = (
+        CheckConstraint("length(sha256) = 64", name="hash_length"),
+        CheckConstraint("size_bytes > 0", name="not_empty"),
+    )
+
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    """Of the content, hex."""
+    size_bytes: Mapped[int] = mapped_column(Integer)
+    content: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class SpecTokenizerRow(Base):
+    """Which file a spec of source `hf` is made of.
+
+    A table of its own: SQLite changes a table that others refer to only by making it anew.
+    """
+
+    __tablename__ = "spec_tokenizers"
+
+    spec_id: Mapped[str] = mapped_column(String(200), ForeignKey("specs.id"), primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(64), ForeignKey("tokenizer_files.sha256"))

@@ -6,12 +6,12 @@ one letter takes 0.4 s (a passage of 8 KiB at most 1.2 ms); what its regular exp
 """
 
 from importlib import metadata
-from typing import NoReturn
 
 import tiktoken
 
 from pipeline.errors import ExactnessError, InvalidInput
 from pipeline.framing import TokenIds
+from pipeline.tokenizers.refusals import raise_for_panic, require_utf8
 from pipeline.tokenizers.tokenizer import TokenizerIdentity
 from pipeline.tokenizers.vocabulary import VocabularyDefinition, load_ranks, vocabulary_definition
 
@@ -49,14 +49,13 @@ class TiktokenTokenizer:
         Raises:
             InvalidInput: The text holds lone surrogates, or tiktoken gives up on it.
         """
-        if not text.isascii():
-            _require_utf8(text)  # tiktoken would silently encode a replacement character
+        require_utf8(text)  # tiktoken would silently encode a replacement character
         try:
             return self._bpe.encode_to_numpy(text, disallowed_special=())
         except ValueError as error:
             raise InvalidInput(f"{self.encoding} cannot encode this text: {error}") from error
         except BaseException as error:  # noqa: BLE001  # a panic in Rust derives from nothing narrower
-            _raise_for_panic(error, encoding=self.encoding)
+            raise_for_panic(error, encoding=self.encoding)
 
     def decode(self, ids: TokenIds) -> str:
         """Return the text of ids.
@@ -69,7 +68,7 @@ class TiktokenTokenizer:
         except (KeyError, ValueError, OverflowError) as error:
             raise ExactnessError(f"ids are no text of {self.encoding}: {error}") from error
         except BaseException as error:  # noqa: BLE001  # a panic in Rust derives from nothing narrower
-            _raise_for_panic(error, encoding=self.encoding)
+            raise_for_panic(error, encoding=self.encoding)
 
     def control_id(self, name: str) -> int:
         """Return the id of a special token.
@@ -92,16 +91,3 @@ def load_tiktoken(encoding: str) -> TiktokenTokenizer:
     """
     definition = vocabulary_definition(encoding)
     return TiktokenTokenizer(definition, ranks=load_ranks(definition))
-
-
-def _require_utf8(text: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidInput(f"text holds a lone surrogate at character {error.start}") from error
-
-
-def _raise_for_panic(error: BaseException, *, encoding: str) -> NoReturn:
-    if type(error).__name__ == "PanicException":
-        raise InvalidInput(f"the tokenizer of {encoding} panicked on this text") from error
-    raise error

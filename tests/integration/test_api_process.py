@@ -1,6 +1,5 @@
 """`python -m api` as a real process: when it starts, when it refuses to, and what only a real server shows."""
 
-import http.client
 import socket
 import threading
 import time
@@ -10,63 +9,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from pipeline.factory import open_database
-from pipeline.services.schema import upgrade
-from pipeline.settings import Settings
-from tests.support.ports import LOOPBACK, free_port
-from tests.support.processes import Process, Processes
-
-
-class LonelyApi:
-    """An API process whose database is there and everything else is not."""
-
-    def __init__(self, processes: Processes, folder: Path) -> None:
-        self.port = free_port()
-        self.environment = {
-            "FOREFILL_DATABASE_URL": f"sqlite:///{folder / 'forefill.db'}",
-            "FOREFILL_BROKER_URL": f"redis://{LOOPBACK}:{free_port()}/0",
-            "FOREFILL_CACHE_URL": f"redis://{LOOPBACK}:{free_port()}/0",
-            "FOREFILL_QDRANT_URL": f"http://{LOOPBACK}:{free_port()}",
-            "FOREFILL_API_PORT": str(self.port),
-            "FOREFILL_MAX_REQUEST_BYTES": "1000000",
-        }
-        self._processes = processes
-
-    @property
-    def url(self) -> str:
-        return f"http://{LOOPBACK}:{self.port}"
-
-    def upgrade(self) -> None:
-        database = open_database(Settings(database_url=self.environment["FOREFILL_DATABASE_URL"]), durable=False)
-        upgrade(database)
-        database.close()
-
-    def launch(self, **environment: str) -> Process:
-        return self._processes.start_module("api", env={**self.environment, **environment})
-
-    def start(self) -> Process:
-        self.upgrade()
-        process = self.launch()
-        process.wait_until(self.is_alive, timeout_s=30.0)
-        return process
-
-    def is_alive(self) -> bool:
-        try:
-            return httpx.get(f"{self.url}/healthz", timeout=2.0).status_code == 200
-        except httpx.TransportError:
-            return False
-
-    def raw(self, target: str, *, method: str = "GET", host: str = "localhost") -> tuple[int, bytes]:
-        """Send a request target as it is, without a client that tidies it up."""
-        connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=10)
-        try:
-            connection.putrequest(method, target, skip_host=True)
-            connection.putheader("Host", host)
-            connection.endheaders()
-            response = connection.getresponse()
-            return response.status, response.read()
-        finally:
-            connection.close()
+from tests.support.lonely_api import LonelyApi
+from tests.support.ports import LOOPBACK
+from tests.support.processes import Processes
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli.following import stall_hints
-from pipeline.jobs.runs import bury_items, get_run, settle
+from pipeline.jobs.run_reports import get_run
+from pipeline.jobs.runs import bury_items, settle
 from tests.support.commands import Commands, interrupt, json_lines, numbered
 from tests.support.polling import eventually
 from tests.support.processes import forefill_command

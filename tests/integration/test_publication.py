@@ -23,7 +23,7 @@ from pipeline.documents.publication import (
 from pipeline.documents.tables import CorpusRow, CorpusSpecRow, LedgerRow, ManifestRow, PointIntentRow
 from pipeline.errors import InvalidInput, Unavailable
 from pipeline.jobs.claims import JOBS, leave_breadcrumb, rescue_expired
-from pipeline.jobs.runs import list_errors
+from pipeline.jobs.run_reports import list_errors
 from pipeline.retrieval.embedding import Embedding
 from pipeline.services.event_jobs import EventJobRunner, JobLimits
 from pipeline.services.specs import ensure_spec
@@ -86,7 +86,7 @@ class BothLedgers:
 
     def settle(self, published: PublishedDocument) -> None:
         with self.database.write() as connection:
-            store_published(connection, self._corpus_pk(connection), [published])
+            store_published(connection, self._corpus_pk(connection), [published], filled_from=0)
         self.rows = PublicationRules().store_published(self.rows, published, queue="q", fence=1)
 
     def assert_equal(self) -> None:

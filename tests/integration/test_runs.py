@@ -7,16 +7,8 @@ import pytest
 from pipeline.database import Database, now_ms
 from pipeline.documents.publication import DocumentFailure, load_work, store_failures
 from pipeline.errors import Conflict, NotFound
-from pipeline.jobs.runs import (
-    bury_items,
-    finish_items,
-    get_run,
-    list_errors,
-    list_items,
-    list_runs,
-    seal_abandoned,
-    settle,
-)
+from pipeline.jobs.run_reports import get_run, list_errors, list_items, list_runs
+from pipeline.jobs.runs import bury_items, finish_items, seal_abandoned, settle
 from pipeline.jobs.tables import RunRow
 from tests.support.write_path import (
     CORPUS,

@@ -83,6 +83,7 @@ def small_limits(*, database_url: str, cache_url: str, qdrant_url: str) -> Setti
         max_metadata_bytes=1024,
         max_query_bytes=1024,
         max_batch_queries=4,
+        spec_validation_contexts=1_000,
     )
 
 

@@ -13,7 +13,7 @@ import httpx
 
 from pipeline.database import Database
 from pipeline.factory import open_database
-from pipeline.jobs.runs import RunReport, get_run
+from pipeline.jobs.run_reports import RunReport, get_run
 from pipeline.services.schema import upgrade
 from pipeline.settings import Settings
 from tests.support.polling import eventually

@@ -12,11 +12,12 @@ from pipeline.documents.readers import SourceDocument
 from pipeline.documents.splitting import Splitter
 from pipeline.documents.tables import DocumentRow
 from pipeline.jobs.claims import JOBS, ClaimedJob, claim
-from pipeline.jobs.runs import RunReport, get_run
+from pipeline.jobs.run_reports import RunReport, get_run
 from pipeline.retrieval.memory import MemoryVectorIndex
 from pipeline.services.event_jobs import JobLimits, WorkerResources
 from pipeline.services.ingestion import CorpusDefaults, IngestionService
 from pipeline.services.job_runner import JobRunner
+from pipeline.services.spec_loading import SpecLoader
 from pipeline.token_cache import MemoryStore
 from pipeline.token_cache.memory import MemoryTokenWriter
 from pipeline.tokenizers import load_spec
@@ -64,7 +65,7 @@ class InMemoryWorker:
             cache=MemoryTokenWriter(self.store),
             index=self.index,
             embedder=self.embedder,
-            load_spec=load_spec,
+            load_spec=SpecLoader(self.database).load,
             parse_splitter=Splitter.from_identity,
         )
 

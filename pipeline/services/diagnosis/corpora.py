@@ -12,9 +12,8 @@ from pipeline.errors import ForefillError, InvalidInput
 from pipeline.retrieval.embedders import embedder_name
 from pipeline.services.diagnosis.findings import Finding
 from pipeline.services.inspection import count_states
-from pipeline.services.specs import check_fingerprint
+from pipeline.services.spec_loading import SpecLoader
 from pipeline.settings import Settings
-from pipeline.tokenizers import check_golden, load_spec, parse_golden
 from pipeline.tokenizers.tables import SpecRow
 
 
@@ -39,15 +38,13 @@ def check(settings: Settings, database: Database) -> Iterator[Finding]:
 
 def _check_specs(settings: Settings, database: Database) -> Iterator[Finding]:
     with database.read() as connection:
-        recorded = {row.id: row for row in connection.execute(select(SpecRow.id, SpecRow.fingerprint, SpecRow.golden))}
+        recorded = connection.execute(select(SpecRow.id)).scalars().all()
+    specs = SpecLoader(database)
     for spec_id in sorted({settings.spec, *recorded}):
         subject = f"spec {spec_id}"
         try:
-            spec = load_spec(spec_id)
-            check_golden(spec)
-            if (row := recorded.get(spec_id)) is not None:
-                check_golden(spec, recorded=parse_golden(row.golden))
-                check_fingerprint(spec, row.fingerprint)
+            specs.load(spec_id)
+            specs.check(spec_id)
         except ForefillError as error:
             yield Finding.fail(subject, str(error), remedy="install the versions of the lock file")
         else:

@@ -3,7 +3,7 @@ import orjson
 import pytest
 
 from pipeline.context import ContextPassage, assemble
-from pipeline.jobs.runs import RunReport
+from pipeline.jobs.run_reports import RunReport
 from pipeline.services.inspection import Coverage
 from pipeline.services.presenting import (
     coverage_object,
@@ -54,6 +54,9 @@ def test_a_run_has_the_fields_of_the_contract() -> None:
         created_at=0,
         started_at=1000,
         finished_at=2000,
+        differences=0,
+        options={},
+        nominal_at=None,
         eta_s=None,
     )
     shown = run_object(report)

@@ -1,0 +1,190 @@
+"""The processes of the embedded stack: command, own environment, and how to see that each works."""
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from pipeline.cli.processes import worker_arguments
+from pipeline.cli.stack import valkey
+from pipeline.cli.stack.child import Child, Service
+from pipeline.cli.stack.environment import StackSettings
+from pipeline.cli.stack.flower_conf import (
+    FlowerOptions,
+    beat_arguments,
+    ensure_auth_file,
+    flower_arguments,
+    read_logins,
+    write_flower_conf,
+)
+from pipeline.cli.stack.ports import LOOPBACK
+from pipeline.cli.stack.query_check import Inquirer
+from pipeline.cli.stack.wedge import WEDGED_S, find_wedged_queues
+from pipeline.cli.stack.worker_metrics import MULTIPROCESS_VARIABLE, empty_folder
+from pipeline.database import Database
+from pipeline.jobs.dispatcher import LEAD_S, ROLE
+from pipeline.jobs.presence import find_leader, list_workers
+from pipeline.settings import Settings
+
+_WORKERS_S = 30.0
+
+WORKERS = {"interactive": ["interactive"], "bulk": ["bulk", "maintenance"]}
+"""Two workers, so that a nightly run cannot hold up an update."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the processes are made from."""
+
+    stack: StackSettings
+    """Addresses and secrets."""
+    settings: Settings
+    """What every process reads."""
+    database: Database
+    """Asked who is alive."""
+    inquirer: Inquirer
+    """Asks over HTTP."""
+    cache_mib: int
+    """Memory of the cache."""
+
+    def services(self) -> list[Service]:
+        """Write the configuration files and return the services in the order of their start.
+
+        Raises:
+            ConfigurationError: There is no Valkey for this machine.
+            OSError: The folder cannot be written.
+        """
+        return [*self._valkeys(), self._qdrant(), self._api(), *self._workers(), *self._clocks(), self._flower()]
+
+    def _valkeys(self) -> list[Service]:
+        broker = valkey.write_server_conf(
+            self.stack.folder / "broker",
+            port=self.stack.broker_port,
+            password=self.stack.broker_password,
+            memory_mib=valkey.BROKER_MEMORY_MIB,
+            policy="noeviction",  # an evicted message is a lost one
+        )
+        cache = valkey.write_server_conf(
+            self.stack.folder / "cache",
+            port=self.stack.cache_port,
+            password=self.stack.cache_password,
+            memory_mib=self.cache_mib,
+            policy=valkey.cache_policy(self.settings),
+        )
+        binary = valkey.server_binary()
+        return [
+            Service(
+                "broker",
+                [binary, str(broker)],
+                lambda _child: valkey.answers(self.stack.broker_port, self.stack.broker_password),
+                is_store=True,
+            ),
+            Service(
+                "cache",
+                [binary, str(cache)],
+                lambda _child: valkey.answers(self.stack.cache_port, self.stack.cache_password),
+                is_store=True,
+            ),
+        ]
+
+    def _qdrant(self) -> Service:
+        folder, port = self.stack.folder / "qdrant", self.stack.qdrant_port
+        arguments = ["pipeline.retrieval.owner", "--data-dir", str(folder), "--port", str(port)]
+        return Service("qdrant", _python(arguments), self._serves(port, "/readyz"), is_store=True)
+
+    def _api(self) -> Service:
+        return Service("api", _python(["api"]), self._serves(self.stack.api_port, "/healthz"))
+
+    def _workers(self) -> list[Service]:
+        ports = {"interactive": self.stack.interactive_metrics_port, "bulk": self.stack.bulk_metrics_port}
+        return [self._worker(name, queues, metrics_port=ports[name]) for name, queues in WORKERS.items()]
+
+    def _worker(self, name: str, queues: list[str], *, metrics_port: int) -> Service:
+        counts = self.stack.folder / "metrics" / name
+        return Service(
+            f"workers/{name}",
+            _python(worker_arguments(queues, concurrency=self.settings.worker_concurrency, name=name)),
+            works=lambda child: _is_announced(self.database, name, child),
+            wedged=lambda child: _leaves_jobs(self.database, queues, child),
+            environment={"FOREFILL_WORKER_METRICS_PORT": str(metrics_port), MULTIPROCESS_VARIABLE: str(counts)},
+            prepare=partial(empty_folder, counts),
+        )
+
+    def _clocks(self) -> list[Service]:
+        schedule = self.stack.folder / "beat" / "schedule"
+        schedule.parent.mkdir(mode=0o700, exist_ok=True)
+        return [
+            Service("dispatcher", _python(["workers.dispatcher"]), lambda child: _leads(self.database, child)),
+            Service("beat", _python(beat_arguments(schedule)), lambda child: _was_written(schedule.parent, child)),
+        ]
+
+    def _flower(self) -> Service:
+        login = auth_file(self.stack.folder)
+        ensure_auth_file(login)
+        options = FlowerOptions(
+            folder=self.stack.folder / "flower",
+            auth_file=login,
+            host=LOOPBACK,
+            port=self.stack.flower_port,
+            writable=self.settings.flower_writable,
+        )
+        arguments = flower_arguments(write_flower_conf(options))
+        return Service("flower", _python(arguments), _FlowerLook(self.inquirer, options).works)
+
+    def _serves(self, port: int, path: str) -> Callable[[Child], bool]:
+        return lambda _child: self.inquirer.serves(port, path)
+
+
+class _FlowerLook:
+    """Sees whether Flower works, and once after each start that it knows the workers' queues and settings."""
+
+    def __init__(self, inquirer: Inquirer, options: FlowerOptions) -> None:
+        self._inquirer = inquirer
+        self._options = options
+        self._refreshed = 0.0  # of which start
+
+    def works(self, child: Child) -> bool:
+        """Return whether it serves; workers that are slow to come are waited for, but not for ever."""
+        if not self._inquirer.serves(self._options.port, "/healthcheck"):
+            return False
+        if self._refreshed != child.started_at:
+            login = read_logins(self._options.auth_file)[0]
+            if self._inquirer.shows_workers(self._options.port, login) or child.age_s > _WORKERS_S:
+                self._refreshed = child.started_at
+        return self._refreshed == child.started_at
+
+
+def auth_file(folder: Path) -> Path:
+    """Return where the login for Flower stands."""
+    return folder / "flower.auth"
+
+
+def _python(module: Sequence[str]) -> list[str]:
+    # -P keeps the working directory out of the module path: a folder named `api` there must not be taken for ours.
+    return [sys.executable, "-P", "-m", *module]
+
+
+def _is_announced(database: Database, name: str, child: Child) -> bool:
+    """Whether a worker has said since its start, and lately, that it consumes."""
+    with database.read() as connection:
+        seen = list_workers(connection)
+    return any(worker.name.startswith(f"{name}@") and worker.seen_s < child.age_s for worker in seen)
+
+
+def _leaves_jobs(database: Database, queues: list[str], child: Child) -> bool:
+    return child.age_s > WEDGED_S and not find_wedged_queues(database).isdisjoint(queues)
+
+
+def _leads(database: Database, child: Child) -> bool:
+    """Whether this dispatcher leads, or another one that lives: what a dead one leaves behind is gone by then."""
+    with database.read() as connection:
+        leader = find_leader(connection, ROLE)
+    return leader is not None and (leader.endswith(f":{child.pid}") or child.age_s > LEAD_S)
+
+
+def _was_written(folder: Path, child: Child) -> bool:
+    """Whether beat has opened its schedule; it is then in its loop until it crashes."""
+    began = time.time() - child.age_s
+    return any(file.stat().st_mtime >= began for file in folder.iterdir())

@@ -1,0 +1,166 @@
+"""One engine over HTTP: whole answers and streams of events, each within its times, errors by one table.
+
+Leaving a stream, or cancelling a call, closes its connection: that is how an engine learns that nobody listens.
+"""
+
+import ipaddress
+import json
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import orjson
+
+from pipeline.errors import ForefillError, Unavailable
+from pipeline.generation.event_stream import EventReader
+from pipeline.generation.refusals import SERVICE, broken_off, refusal, unreadable
+from pipeline.generation.timeouts import EngineTimeouts, paced, within_total
+
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+"""Most bytes of a whole answer."""
+
+_MAX_REFUSAL_BYTES = 64 * 1024
+_END_OF_STREAM = b"[DONE]"
+
+
+class HttpConnection:
+    """A pool of connections to one base URL."""
+
+    def __init__(self, base_url: str, *, headers: Mapping[str, str], timeouts: EngineTimeouts) -> None:
+        self._timeouts = timeouts
+        self._place = urlsplit(base_url).netloc.rpartition("@")[2]
+        self._client = httpx.AsyncClient(
+            base_url=base_url,
+            headers=dict(headers),
+            timeout=httpx.Timeout(None, connect=timeouts.connect_s),  # the rest is paced below
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=32),
+            trust_env=not _is_local(base_url),
+        )
+
+    def __repr__(self) -> str:
+        return f"HttpConnection({self._place})"
+
+    async def get(self, path: str) -> Any:
+        """Return the parsed JSON at a path; see `post`."""
+        return await within_total(self._whole("GET", path, None), self._timeouts)
+
+    async def post(self, path: str, body: object) -> Any:
+        """Send JSON (numpy arrays and all) and return the parsed answer.
+
+        Raises:
+            InvalidInput: The engine refuses the request itself.
+            Unavailable: It cannot be reached, is too slow, failed, or answers no JSON.
+        """
+        return await within_total(self._whole("POST", path, body), self._timeouts)
+
+    def events(self, path: str, body: object) -> AsyncGenerator[Any]:
+        """Send JSON and yield the parsed data of each event of the answer, up to its end.
+
+        Raises:
+            InvalidInput: The engine refuses the request itself.
+            Unavailable: See `post`; or a time between events is over.
+        """
+        return paced(self._events(path, body), self._timeouts)
+
+    async def aclose(self) -> None:
+        """Close pooled connections."""
+        await self._client.aclose()
+
+    async def _whole(self, method: str, path: str, body: object) -> Any:
+        with self._translated():
+            async with self._client.stream(method, path, **_sent(body)) as response:
+                content = await _read(response, limit=MAX_ANSWER_BYTES)
+        if response.status_code != HTTPStatus.OK:
+            raise _refusal_of(response, content)
+        return _parsed(content)
+
+    async def _events(self, path: str, body: object) -> AsyncGenerator[Any]:
+        reader = EventReader()
+        with self._translated():
+            async with self._client.stream("POST", path, **_sent(body)) as response:
+                if response.status_code != HTTPStatus.OK:
+                    raise _refusal_of(response, await _read(response, limit=_MAX_REFUSAL_BYTES))
+                if not response.headers.get("content-type", "").startswith("text/event-stream"):
+                    raise unreadable("is no stream of events")
+                async for received in response.aiter_bytes():
+                    for data in reader.feed(received):
+                        if data == _END_OF_STREAM:
+                            return
+                        yield _parsed(data)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Give every error of the HTTP library its place in Forefill's tree."""
+        try:
+            yield
+        except httpx.ConnectTimeout as error:
+            raise self._unavailable(f"did not answer within {self._timeouts.connect_s:g} s") from error
+        except httpx.ConnectError as error:
+            raise self._unavailable("cannot be reached") from error
+        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError, httpx.CloseError) as error:
+            raise broken_off() from error
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+            raise self._unavailable(f"failed ({type(error).__name__})") from error
+
+    def _unavailable(self, what: str) -> Unavailable:
+        return Unavailable(f"the engine at {self._place} {what}", service=SERVICE)
+
+
+def _sent(body: object) -> dict[str, Any]:
+    if body is None:
+        return {}
+    content = orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+    return {"content": content, "headers": {"content-type": "application/json"}}
+
+
+async def _read(response: httpx.Response, *, limit: int) -> bytes:
+    content = bytearray()
+    async for received in response.aiter_bytes():
+        content += received
+        if len(content) > limit:
+            raise unreadable("is too large")
+    return bytes(content)
+
+
+def _parsed(content: bytes) -> Any:
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return _parsed_leniently(content)
+
+
+def _parsed_leniently(content: bytes) -> Any:
+    """Read what the strict parser refuses: half a character, as an escape, is no error yet."""
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise unreadable() from error
+
+
+def _refusal_of(response: httpx.Response, content: bytes) -> ForefillError:
+    return refusal(response.status_code, refusal_message(content), retry_after=response.headers.get("retry-after"))
+
+
+def refusal_message(content: bytes) -> str:
+    """Return what a refusal says about itself in one of the usual fields; empty for anything else."""
+    try:
+        body = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return ""
+    fields = body if isinstance(body, dict) else {}
+    inner = fields.get("error")
+    if isinstance(inner, dict):
+        fields = inner
+    return next((fields[name] for name in ("message", "detail", "error") if isinstance(fields.get(name), str)), "")
+
+
+def _is_local(url: str) -> bool:
+    """Whether a URL names this machine, so that a proxy in the environment is not for it."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

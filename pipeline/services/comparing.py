@@ -1,0 +1,90 @@
+"""What a served document should have in the cache, recomputed, and how it differs from what is stored. Pure."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.documents.passages import passage_key
+from pipeline.documents.ranges import ServedDocument
+from pipeline.documents.splitting import Splitter
+from pipeline.token_cache import Entry, Found, MissReason, PassageEntry
+from pipeline.tokenizers import TokenSpec, encode_passage
+
+
+@dataclass(frozen=True, slots=True)
+class Recomputed:
+    """One served document with its entries as they should be."""
+
+    document: ServedDocument
+    keys: tuple[bytes, ...]
+    """Of the passages that are served, in order."""
+    entries: dict[str, tuple[Entry, ...]]
+    """By spec id, one for each key."""
+    cuts_moved: bool
+    """Whether its text would be cut into other passages today: only publishing it anew can mend that."""
+
+    def pairs(self, spec_id: str) -> Iterator[PassageEntry]:
+        """Yield passage keys with entries of one spec."""
+        return zip(self.keys, self.entries[spec_id], strict=True)
+
+    def token_counts(self, spec_id: str) -> tuple[int, ...]:
+        """Return the tokens of each passage with its separator."""
+        return tuple(entry.token_count for entry in self.entries[spec_id])
+
+    def token_count(self, spec_id: str) -> int:
+        """Return the tokens of the document."""
+        return sum(self.token_counts(spec_id))
+
+
+def recompute(document: ServedDocument, *, specs: Sequence[TokenSpec], splitter: Splitter) -> Recomputed:
+    """Compute the entries of a document whose head is served.
+
+    Args:
+        document: With its text.
+        specs: For which entries are made.
+        splitter: Of its corpus.
+
+    Raises:
+        InvalidInput: A tokenizer gives up on a passage.
+    """
+    text = document.text or ""
+    texts = [text[span.start : span.end] for span in document.spans]
+    keys = tuple(span.key for span in document.spans)
+    if any(passage_key(passage) != key for passage, key in zip(texts, keys, strict=True)):
+        # Not the text that is served: its entries cannot be computed from it, and it must be published anew.
+        return Recomputed(document, (), {spec.spec_id: () for spec in specs}, cuts_moved=True)
+    entries = {}
+    for spec in specs:
+        encoded = [encode_passage(spec, passage) for passage in texts]
+        entries[spec.spec_id] = tuple(Entry(ids=piece.ids, right_safe=piece.right_safe) for piece in encoded)
+    today = tuple(passage.key for passage in splitter.split(text))
+    return Recomputed(document, keys, entries, cuts_moved=today != keys)
+
+
+def compare(recomputed: Recomputed, spec_id: str, stored: Sequence[Found], *, epoch_at: int) -> list[str]:
+    """Return in sentences how cache and ledger differ from what they should hold of one document.
+
+    Args:
+        recomputed: What it should be.
+        spec_id: One of its specs.
+        stored: What the cache holds under its keys.
+        epoch_at: Ledger rows written before this time are not believed.
+    """
+    pairs = list(zip(recomputed.entries[spec_id], stored, strict=True))
+    counted = {
+        "are missing": sum(found is MissReason.ABSENT for _, found in pairs),
+        "cannot be read": sum(found is MissReason.CORRUPT for _, found in pairs),
+        "hold other ids": sum(isinstance(found, Entry) and found != entry for entry, found in pairs),
+    }
+    of = f"of {len(pairs)} entries"
+    sentences = [f"{spec_id}: {count} {of} {what}" for what, count in counted.items() if count]
+    ledger = recomputed.document.ledger.get(spec_id)
+    if ledger is None or ledger.generation != recomputed.document.served_generation:
+        sentences.append(f"{spec_id}: the ledger does not know it")
+    elif ledger.written_at < epoch_at:
+        sentences.append(f"{spec_id}: the cache was lost since it was filled")
+    elif not np.array_equal(ledger.token_counts, recomputed.token_counts(spec_id)):
+        sentences.append(f"{spec_id}: the ledger counts {int(ledger.token_counts.sum())} tokens, "
+                         f"not {recomputed.token_count(spec_id)}")  # fmt: skip
+    return sentences
