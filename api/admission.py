@@ -77,11 +77,11 @@ class Admission:
         reason = self._rules.refuse(headers, any_host=opened)
         if reason is not None:
             return problem(HTTPStatus.FORBIDDEN, reason)
-        if opened:
-            return NOBODY
         key = _presented(headers, access)
         if key is not None:
             return Caller(key)
+        if opened:
+            return NOBODY
         return _unauthorized(WRONG_KEY if "authorization" in headers else NO_KEY, headers)
 
     def _without_keys(self, scope: Scope, headers: Headers) -> Caller | Response:

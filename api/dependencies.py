@@ -28,10 +28,12 @@ from pipeline.factory import (
     ReadContext,
     corpus_defaults,
     open_database,
+    open_generation,
     open_read_context,
     open_token_writer,
 )
 from pipeline.jobs.redis_nudge import Nudger
+from pipeline.services.generating import GenerationService
 from pipeline.services.ingestion import CorpusDefaults, IngestionService
 from pipeline.services.inspection import PresenceCheck
 from pipeline.services.spec_loading import SpecLoader
@@ -60,6 +62,7 @@ class ApiContext:
     defaults: CorpusDefaults
     cache: RedisTokenWriter
     nudger: Nudger
+    generation: GenerationService
     golden_failure: str | None
     """Why this process would compute other ids than recorded; None if it would not."""
     _readers: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_READ_THREADS))
@@ -110,6 +113,7 @@ async def open_context(settings: Settings) -> AsyncIterator[ApiContext]:
     read_path = open_read_context(settings, database)
     cache = open_token_writer(settings, timeout_s=_CACHE_TIMEOUT_S)
     nudger = Nudger(settings.broker_url)
+    generation = open_generation(settings, read_path.retriever)
     try:
         defaults = await anyio.to_thread.run_sync(corpus_defaults, settings, database)
         context = ApiContext(
@@ -120,11 +124,13 @@ async def open_context(settings: Settings) -> AsyncIterator[ApiContext]:
             defaults=defaults,
             cache=cache,
             nudger=nudger,
+            generation=generation,
             golden_failure=await anyio.to_thread.run_sync(partial(_golden_failure, database, settings.spec)),
         )
         await read_path.configuration.start()
         yield context
     finally:
+        await generation.close()
         await read_path.close()
         for part in (nudger, cache, database):
             await anyio.to_thread.run_sync(part.close)

@@ -16,7 +16,9 @@ from pipeline.documents.splitting import MAX_SIZE_CHARS, MIN_SIZE_CHARS, Splitte
 from pipeline.documents.validation import DocumentLimits, check_document, check_document_id, shown
 from pipeline.errors import InvalidInput, TooLarge
 from pipeline.jobs.range_runs import RangeOptions
+from pipeline.generation import MAX_ANSWER_TOKENS, MAX_TEMPERATURE
 from pipeline.services.corpus_settings import NO_SCHEDULE, CorpusChange
+from pipeline.services.generating import GenerateRequest
 from pipeline.services.retrieving import MAX_TOP_K, RetrieveRequest
 from pipeline.services.spec_adding import NewSpec
 
@@ -225,7 +227,7 @@ class RunOptionsBody(_Body):
 class RunBody(_Body):
     """A run over a corpus."""
 
-    kind: Literal["retokenize", "backfill", "verify", "gc"]
+    kind: Literal["retokenize", "backfill", "verify"]
     corpus: CleanText
     spec: CleanText | None = None
     """Null: every spec that the corpus is filled for."""
@@ -266,6 +268,31 @@ class RetrieveBody(_Body):
             order=self.order,
             where=self.filter,
             score_threshold=self.score_threshold,
+        )
+
+
+class GenerateBody(RetrieveBody):
+    """One question for the engine."""
+
+    max_tokens: int = Field(1024, ge=1, le=MAX_ANSWER_TOKENS)
+    """Most tokens of the answer."""
+    temperature: float | None = Field(None, ge=0, le=MAX_TEMPERATURE, allow_inf_nan=False)
+    """0 is deterministic; left to the engine when left out."""
+    stop: CleanText | list[CleanText] | None = None
+    """Texts that end the answer."""
+    stream: bool = False
+    """Whether to answer with server-sent events."""
+    return_token_ids: bool = False
+    """Whether to answer with the ids of prompt and answer, too."""
+
+    def to_generate_request(self, *, default_context_tokens: int) -> GenerateRequest:
+        """Return what the generation service takes."""
+        stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        return GenerateRequest(
+            retrieve=self.to_request(default_context_tokens=default_context_tokens),
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
+            stop=tuple(stop),
         )
 
 

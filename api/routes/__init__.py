@@ -1,6 +1,6 @@
 """Every address, by what it is about."""
 
-from api.routes import corpora, documents, health, retrieval, runs, specs, stats
+from api.routes import corpora, documents, generation, health, retrieval, runs, specs, stats
 
 ROUTERS = (
     corpora.router,
@@ -8,6 +8,7 @@ ROUTERS = (
     documents.router,
     runs.router,
     retrieval.router,
+    generation.router,
     stats.router,
     health.router,
 )

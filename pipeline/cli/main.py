@@ -27,6 +27,7 @@ COMMANDS = {
     "verify": "retokenize",
     "runs": "runs",
     "retrieve": "retrieve",
+    "generate": "generate",
     "status": "status",
     "explain": "explain",
     "doctor": "doctor",

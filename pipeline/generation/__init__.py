@@ -12,6 +12,7 @@ from pipeline.generation.client import (
 )
 from pipeline.generation.handshake import Handshake
 from pipeline.generation.mock import MockClient
+from pipeline.generation.own_client import OwnClient, TokenClient
 from pipeline.generation.requests import MAX_ANSWER_TOKENS, MAX_STOPS, MAX_TEMPERATURE
 from pipeline.generation.timeouts import EngineTimeouts
 
@@ -27,7 +28,9 @@ __all__ = [
     "GenerationOptions",
     "Handshake",
     "MockClient",
+    "OwnClient",
     "Piece",
     "PromptIds",
+    "TokenClient",
     "Usage",
 ]

@@ -1,5 +1,6 @@
 """Which engine the settings name, and its client."""
 
+from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
@@ -17,6 +18,12 @@ from pipeline.generation.timeouts import EngineTimeouts
 from pipeline.generation.vllm import VllmDialect
 from pipeline.settings import Settings
 from pipeline.tokenizers import load_spec
+
+_TOKEN_IN: Mapping[str, Callable[..., Dialect]] = {
+    "vllm": VllmDialect,
+    "sglang": SglangDialect,
+    "llamacpp": LlamaCppDialect,
+}
 
 HOSTED_ENCODING = "o200k_base"
 """Encoding of ids given to a hosted API without their text, and of its estimates."""
@@ -37,12 +44,8 @@ def open_engine(settings: Settings) -> GenerationClient | None:
             return MockClient(
                 lambda: load_spec(f"{HOSTED_ENCODING}/plain").tokenizer, window_tokens=settings.engine_window_tokens
             )
-        case "vllm":
-            return _over_http(settings, VllmDialect(model=settings.model))
-        case "sglang":
-            return _over_http(settings, SglangDialect(model=settings.model))
-        case "llamacpp":
-            return _over_http(settings, LlamaCppDialect(model=settings.model))
+        case "vllm" | "sglang" | "llamacpp" as kind:
+            return _over_http(settings, _TOKEN_IN[kind](model=settings.model))
         case "openai":
             return _openai(settings)
         case "anthropic":

@@ -22,7 +22,7 @@ from pipeline.jobs.states import RUN_TRANSITIONS, JobState, RunState, sources
 from pipeline.jobs.store import insert_range_job
 from pipeline.jobs.tables import RangeCountRow, RangeRunRow, RunDifferenceRow, RunRow
 
-RANGE_KINDS = ("retokenize", "backfill", "verify", "gc")
+RANGE_KINDS = ("retokenize", "backfill", "verify")
 """Kinds of runs that have ranges."""
 
 DOCUMENTS_PER_RANGE = 512

@@ -66,7 +66,7 @@ def request_event_jobs(
 
 def insert_range_job(connection: Connection, corpus_pk: int, *, run_id: str, kind: str, start: int, end: int) -> None:
     """Queue the documents above row `start` up to and with row `end` for a run."""
-    queue = "maintenance" if kind in ("verify", "gc") else "bulk"
+    queue = "maintenance" if kind == "verify" else "bulk"
     values = {"kind": kind, "queue": queue, "corpus_pk": corpus_pk, "run_id": run_id}
     ranged = {"range_start": start, "range_end": end, "cursor": start}
     fresh = {"state": _PENDING, "fence": 0, "deliveries": 0, "attempts": 0}

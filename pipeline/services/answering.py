@@ -1,16 +1,20 @@
 """`TokenCachedRAG`: retrieval with cached token ids, for an application that wants it in its own process."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import redis.asyncio
 from qdrant_client import AsyncQdrantClient
 
 from pipeline.database import Database, create_database_engine
+from pipeline.generation import GenerationClient, OwnClient, TokenClient
 from pipeline.retrieval.embedders import open_query_embedder
 from pipeline.retrieval.embedding import QueryEmbedder
 from pipeline.retrieval.qdrant import QdrantSearcher
 from pipeline.retrieval.vector_index import VectorSearcher
 from pipeline.services.configuration import ConfigurationSource, CorpusView, load_configuration
+from pipeline.services.generating import GenerateRequest, GenerationService
+from pipeline.services.presenting_generation import generated_object
 from pipeline.services.retrieving import Retrieved, Retriever, RetrieveRequest
 from pipeline.services.spec_loading import SpecLoader
 from pipeline.settings import load_settings
@@ -28,7 +32,7 @@ class TokenCachedRAG:
     def __init__(
         self,
         vector_db: AsyncQdrantClient | VectorSearcher,
-        llm_client: object | None,
+        llm_client: TokenClient | None,
         redis_client: redis.asyncio.Redis | None,
         cache_ttl: int = 300,
         max_context_tokens: int = 8192,
@@ -43,7 +47,8 @@ class TokenCachedRAG:
 
         Args:
             vector_db: Where passages are searched.
-            llm_client: A client of `pipeline.generation`; None when only retrieving.
+            llm_client: A client of `pipeline.generation`, or the caller's own with `tokenize` and
+                `generate_from_token_ids` (see `TokenClient`); None when only retrieving. Closed by the caller.
             redis_client: Where entries are; None keeps them in this process only.
             cache_ttl: Seconds that an entry written back after a miss lives.
             max_context_tokens: Token budget of a context.
@@ -64,7 +69,6 @@ class TokenCachedRAG:
         self._cache = TokenCache(reader, l1=L1Cache(settings.l1_max_bytes), write_back_ttl_s=cache_ttl)
         self._configuration = configuration or _configuration_from_sql(settings.database_url)
         self._started = configuration is not None
-        self._llm_client = llm_client
         self._corpus = corpus
         self._spec = spec
         self._max_context_tokens = max_context_tokens
@@ -76,6 +80,8 @@ class TokenCachedRAG:
             max_query_bytes=settings.max_query_bytes,
             caching_percent=100 if enable_caching else 0,
         )
+        client = llm_client if llm_client is None or isinstance(llm_client, GenerationClient) else OwnClient(llm_client)
+        self._generation = GenerationService(self._retriever, client, handshake=settings.engine_handshake)
 
     async def retrieve_tokens(self, query: str, top_k: int = 5) -> tuple[list[int], dict[str, Any]]:
         """Return the token ids of a question's context, and what they are made of.
@@ -97,6 +103,34 @@ class TokenCachedRAG:
             "truncated": found.context.truncated,
             "spec": found.spec.spec_id,
         }
+
+    async def generate_with_rag(
+        self,
+        query: str,
+        top_k: int = 5,
+        max_tokens: int = 1024,
+        *,
+        temperature: float | None = None,
+        stop: Sequence[str] = (),
+    ) -> dict[str, Any]:
+        """Answer a question with the given `llm_client`.
+
+        Returns:
+            `response`, `context_tokens`, `query_tokens`, `cache_hit`, `latency_ms`, `finish_reason`, `usage`,
+            `passages`, `metadata`, `prompt_token_ids` and `token_ids` (None where the engine does not say them).
+
+        Raises:
+            NotFound: There is no such corpus.
+            InvalidInput: A parameter is out of range, or the prompt does not fit the engine.
+            Conflict: There is no `llm_client`, or it tokenizes otherwise than the corpus' spec.
+            Unavailable: Search, embedder or engine did not answer, or not to the end.
+        """
+        await self._start()
+        request = GenerateRequest(
+            retrieve=self._request(query, top_k=top_k), max_tokens=max_tokens, temperature=temperature, stop=tuple(stop)
+        )
+        answer = generated_object(await self._generation.generate(request), return_token_ids=True)
+        return {**answer, "prompt_token_ids": answer["prompt_token_ids"].tolist()}
 
     async def hybrid_search_with_tokens(self, query: str, top_k: int = 5) -> tuple[list[int], dict[str, Any]]:
         """Return the same as `retrieve_tokens`: every search is dense and sparse, fused."""
@@ -131,18 +165,22 @@ class TokenCachedRAG:
         await self._configuration.close()
         await self._cache.drain()
 
-    async def _retrieve(self, query: str, *, top_k: int) -> Retrieved:
+    async def _start(self) -> None:
         if not self._started:
             await self._configuration.start()
             self._started = True
-        return await self._retriever.retrieve(
-            RetrieveRequest(
-                corpus=self._corpus,
-                query=query,
-                top_k=top_k,
-                max_context_tokens=self._max_context_tokens,
-                spec=self._spec,
-            )
+
+    async def _retrieve(self, query: str, *, top_k: int) -> Retrieved:
+        await self._start()
+        return await self._retriever.retrieve(self._request(query, top_k=top_k))
+
+    def _request(self, query: str, *, top_k: int) -> RetrieveRequest:
+        return RetrieveRequest(
+            corpus=self._corpus,
+            query=query,
+            top_k=top_k,
+            max_context_tokens=self._max_context_tokens,
+            spec=self._spec,
         )
 
 

@@ -143,7 +143,7 @@ class GenerationService:
     def _require_client(self) -> GenerationClient:
         if self._client is None:
             raise Conflict(
-                "no engine is configured: set FOREFILL_ENGINE_KIND (vllm, sglang, llamacpp, openai, anthropic or mock), "
+                "no engine is configured: set FOREFILL_ENGINE_KIND (vllm, sglang, llamacpp, openai, anthropic, mock), "
                 "FOREFILL_ENGINE_URL and FOREFILL_MODEL"
             )
         return self._client

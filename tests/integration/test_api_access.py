@@ -149,6 +149,18 @@ def test_scopes_open_what_they_say_and_nothing_else(api: LonelyApi) -> None:
         assert status_of(api, None, path) == 401
 
 
+def test_readiness_is_for_everybody_and_its_reasons_for_callers_with_a_key(api: LonelyApi) -> None:
+    api.upgrade()
+    key = make_key(api, "ingest")
+    api.start()
+    for presented, fields in ((None, {"ok"}), ("wrong", {"ok"}), (key, {"ok", "reason"})):
+        with client_of(api, presented) as client:
+            answer = client.get("/readyz")
+        assert answer.status_code == 503
+        assert set(answer.json()["checks"]["cache"]) == fields
+        assert ("connecting to" in answer.text) is (presented is key)
+
+
 def test_a_key_for_some_corpora_learns_nothing_of_others(api: LonelyApi) -> None:
     api.upgrade()
     every = make_key(api)
@@ -256,7 +268,12 @@ def test_odd_credentials_are_refused_over_the_wire_and_none_is_logged(api: Lonel
     secret = key.text.encode().split(b"_", 2)[2]
     good = b"Authorization: Bearer " + key.text.encode()
     lines = [
-        *(b"Authorization: Bearer \xc3\xbc\xff\xfe", b"Authorization: bearer " + secret, b"Authorization:", b"X-Key: 1"),
+        *(
+            b"Authorization: Bearer \xc3\xbc\xff\xfe",
+            b"Authorization: bearer " + secret,
+            b"Authorization:",
+            b"X-Key: 1",
+        ),
         *(good + b"\r\n" + good, good + b"\r\nAuthorization: Basic eDp5", b"Authorization: Basic eDp5\r\n" + good),
         *(good[:-1], good + b"A", good + b"\x00", b"Proxy-" + good, b"Authorization: Bearer " + secret[::-1]),
         *(b"Cookie: Authorization=Bearer " + key.text.encode(), good + b", Bearer x"),

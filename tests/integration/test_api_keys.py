@@ -6,8 +6,17 @@ import pytest
 from sqlalchemy import text
 
 from pipeline.database import Database
-from pipeline.documents.access import AccessScope, ApiKey, IssuedKey, find_key, issue_key, list_keys, revoke_key
-from pipeline.errors import InvalidInput, NotFound
+from pipeline.documents.access import (
+    AccessScope,
+    ApiKey,
+    IssuedKey,
+    find_key,
+    forget_key,
+    issue_key,
+    list_keys,
+    revoke_key,
+)
+from pipeline.errors import Conflict, InvalidInput, NotFound
 
 
 def issue(
@@ -64,6 +73,35 @@ def test_a_revoked_key_is_found_no_more_and_stays_on_record(database: Database) 
         assert {key.id: key for key in list_keys(connection)} == recorded
 
 
+def test_a_key_is_forgotten_once_it_is_revoked_and_not_before(database: Database) -> None:
+    issued = issue(database)
+    with database.write() as connection, pytest.raises(Conflict):
+        forget_key(connection, issued.key.id)
+    assert set(active(database)) == {issued.key.id}
+    with database.write() as connection:
+        revoke_key(connection, issued.key.id)
+        assert forget_key(connection, issued.key.id).id == issued.key.id
+        assert list_keys(connection) == []
+        with pytest.raises(NotFound):
+            forget_key(connection, issued.key.id)
+
+
+def test_a_clock_that_was_set_back_does_not_keep_a_key_alive(database: Database) -> None:
+    issued = issue(database)
+    with database.write() as connection:
+        connection.execute(text("UPDATE api_keys SET created_at = created_at + 3600000"))
+        revoke_key(connection, issued.key.id)
+    assert active(database) == {}
+
+
+def test_a_scope_of_a_later_version_grants_nothing_and_hides_no_key(database: Database) -> None:
+    newer, known = issue(database), issue(database)
+    with database.write() as connection:
+        connection.execute(text("UPDATE api_keys SET scopes = 'audit' WHERE id = :id"), {"id": newer.key.id})
+    assert set(active(database)) == {newer.key.id, known.key.id}
+    assert active(database)[newer.key.id].scopes == frozenset()
+
+
 def test_revoking_a_key_that_never_was_is_not_found(database: Database) -> None:
     with database.write() as connection, pytest.raises(NotFound):
         revoke_key(connection, "0" * 16)
@@ -109,6 +147,7 @@ def test_hashes_are_compared_in_constant_time_even_for_unknown_ids(
         ("a", ["root"], None),
         ("a", ["query"], []),
         ("a", ["query"], ["No Corpus"]),
+        ("a", ["query"], [f"c{number}" for number in range(501)]),
     ],
 )
 def test_a_key_that_could_not_mean_anything_is_refused(

@@ -71,8 +71,7 @@ def test_the_services_of_the_file_ingest_answer_and_stop(host: ComposeHost) -> N
 
 
 def _add_key(host: ComposeHost) -> str:
-    scopes = [word for scope in ("query", "ingest", "admin") for word in ("--scope", scope)]
-    added = host.run("api", "forefill", "keys", "add", "ops", *scopes)
+    added = host.run("api", "forefill", "keys", "add", "ops", "--scope", "query,ingest,admin")
     assert added.returncode == 0, added.stderr
     return added.stdout.strip()
 

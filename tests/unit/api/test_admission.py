@@ -222,6 +222,7 @@ async def caller_seen(
 @pytest.mark.anyio
 async def test_the_application_learns_who_asks() -> None:
     assert (await caller_seen(one_key, [LOCAL, bearer()])).key == KEY
+    assert (await caller_seen(one_key, [LOCAL, bearer()], path="/readyz")).key == KEY
     assert await caller_seen(no_keys, [LOCAL]) is LOCAL_CALLER
 
 

@@ -10,6 +10,7 @@ from pipeline.errors import (
     Conflict,
     CorruptEntry,
     ExactnessError,
+    Forbidden,
     ForefillError,
     InvalidInput,
     NotFound,
@@ -23,6 +24,7 @@ from pipeline.errors import (
     ("error", "status"),
     [
         (NotFound("x"), 404),
+        (Forbidden("x"), 403),
         (Conflict("x"), 409),
         (TooLarge("x"), 413),
         (InvalidInput("x"), 422),
