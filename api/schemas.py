@@ -15,8 +15,8 @@ from pipeline.documents.readers import SourceDocument
 from pipeline.documents.splitting import MAX_SIZE_CHARS, MIN_SIZE_CHARS, Splitter
 from pipeline.documents.validation import DocumentLimits, check_document, check_document_id, shown
 from pipeline.errors import InvalidInput, TooLarge
-from pipeline.jobs.range_runs import RangeOptions
 from pipeline.generation import MAX_ANSWER_TOKENS, MAX_TEMPERATURE
+from pipeline.jobs.range_runs import RangeOptions
 from pipeline.services.corpus_settings import NO_SCHEDULE, CorpusChange
 from pipeline.services.generating import GenerateRequest
 from pipeline.services.retrieving import MAX_TOP_K, RetrieveRequest
@@ -227,7 +227,7 @@ class RunOptionsBody(_Body):
 class RunBody(_Body):
     """A run over a corpus."""
 
-    kind: Literal["retokenize", "backfill", "verify"]
+    kind: Literal["retokenize", "backfill", "verify", "gc"]
     corpus: CleanText
     spec: CleanText | None = None
     """Null: every spec that the corpus is filled for."""

@@ -4,7 +4,6 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from fastapi import APIRouter, Request, Response
-
 from starlette.requests import ClientDisconnect
 
 from api.bodies import JsonRoute, json_answer

@@ -99,4 +99,4 @@ async def _validate_in_process(new: NewSpec, corpus_texts: Sequence[str], contex
 
 def _validate(new: NewSpec, corpus_texts: Sequence[str], contexts: int) -> ValidationReport:
     spec, _ = build_new_spec(new)
-    return validate_new_spec(spec, contexts=contexts, corpus_texts=corpus_texts)
+    return validate_new_spec(new, spec, contexts=contexts, corpus_texts=corpus_texts)

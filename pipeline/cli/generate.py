@@ -12,6 +12,7 @@ from pipeline.cli.retrieve import parse_filter
 from pipeline.context import Order
 from pipeline.database import Database
 from pipeline.factory import open_generation, open_read_context
+from pipeline.generation import Piece
 from pipeline.services.generating import Generated, GenerateRequest, GenerationService
 from pipeline.services.presenting_generation import generated_object, piece_object
 from pipeline.services.retrieving import RetrieveRequest
@@ -26,6 +27,7 @@ def register(app: typer.Typer) -> None:
 def generate(
     call: Call,
     question: Annotated[str, typer.Argument(metavar="QUESTION")],
+    *,
     corpus: Annotated[str, typer.Option(metavar="NAME")],
     top_k: Annotated[int, typer.Option("--top-k", help="Passages at most, 1 to 100.")] = 5,
     max_tokens: Annotated[int, typer.Option("--max-tokens", help="Tokens of the answer at most.")] = 1024,
@@ -78,15 +80,21 @@ class _Speaker:
         self._return_token_ids = return_token_ids
         self.streams = stream if output.as_json else output.results.is_terminal
 
-    def say_piece(self, text: str) -> None:
-        """Continue the line."""
-        self._output.part(text)
+    def say_piece(self, piece: Piece) -> None:
+        """Go on with the answer."""
+        self._output.emit(piece_object(piece))
+        self._output.part(piece.text)
 
     def say_end(self, answer: Generated) -> None:
         """Say everything else about an answer."""
         output = self._output
         output.emit(generated_object(answer, return_token_ids=self._return_token_ids))
         output.line("" if self.streams else answer.completion.text)
+        if not output.as_json:
+            self._say_facts(answer)
+
+    def _say_facts(self, answer: Generated) -> None:
+        output = self._output
         usage = answer.completion.usage
         cached = "" if usage.cached_tokens is None else f", {usage.cached_tokens:,} of them cached by the engine"
         model = answer.engine.model or answer.engine.kind
@@ -121,4 +129,4 @@ async def _stream(generation: GenerationService, request: GenerateRequest, speak
             if isinstance(part, Generated):
                 speaker.say_end(part)
             else:
-                speaker.say_piece(part.text)
+                speaker.say_piece(part)

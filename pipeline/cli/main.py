@@ -25,6 +25,7 @@ COMMANDS = {
     "delete": "delete",
     "retokenize": "retokenize",
     "verify": "retokenize",
+    "gc": "retokenize",
     "runs": "runs",
     "retrieve": "retrieve",
     "generate": "generate",

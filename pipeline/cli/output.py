@@ -30,6 +30,11 @@ class Output:
         if not self.as_json:
             _print(self.results, text)
 
+    def part(self, text: str) -> None:
+        """Print part of a text for people and stay behind it; nothing under `--json`."""
+        if not self.as_json:
+            _print(self.results, text, end="")
+
     def emit(self, value: Mapping[str, Any]) -> None:
         """Print one object, numpy arrays and all, as a line of JSON; nothing without `--json`."""
         if self.as_json:
@@ -90,8 +95,8 @@ def _console(*, error: bool) -> Console:
     return Console(stderr=error, force_terminal=stream.isatty(), highlight=False, markup=False, emoji=False)
 
 
-def _print(console: Console, text: str) -> None:
-    console.print(Text("\n".join(printable(line) for line in text.split("\n"))), soft_wrap=True)
+def _print(console: Console, text: str, *, end: str = "\n") -> None:
+    console.print(Text("\n".join(printable(line) for line in text.split("\n"))), soft_wrap=True, end=end)
 
 
 def _rich_table(headers: Sequence[str], cells: Sequence[Sequence[str]], numeric: Sequence[bool]) -> Table:

@@ -1,4 +1,4 @@
-"""`forefill retokenize · verify`: runs over a whole corpus, by hand."""
+"""`forefill retokenize · verify · gc`: runs over a whole corpus, by hand."""
 
 import contextlib
 from typing import Annotated
@@ -8,10 +8,12 @@ import typer
 from pipeline.cli.following import conclude, describe_run, follow_run
 from pipeline.cli.invocation import Call, command
 from pipeline.database import Database
+from pipeline.documents.corpora import get_corpus, list_corpora
 from pipeline.documents.validation import check_corpus_name
 from pipeline.jobs.range_runs import RangeOptions
 from pipeline.jobs.redis_nudge import Nudger
 from pipeline.jobs.run_reports import RunReport, get_run
+from pipeline.jobs.states import RunState
 from pipeline.services.presenting import run_object
 from pipeline.services.range_runs import start_range_run
 
@@ -25,6 +27,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     command(app)(retokenize)
     command(app)(verify)
+    command(app)(gc)
 
 
 def retokenize(
@@ -76,6 +79,34 @@ def verify(
     conclude(report, output=call.output)
     if report.differences and not repair:
         raise typer.Exit(1)
+
+
+def gc(
+    call: Call,
+    corpus: Annotated[
+        str | None, typer.Option(metavar="NAME", help="By default all corpora, one after the other.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count; drop nothing.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Return when it has ended.")] = False,
+) -> None:
+    """Let entries go that nothing serves any more (within the hour), and tombstones older than a day."""
+    with call.database(durable=True) as database:
+        for name in _corpora(database, corpus):
+            report = _start(call, database, name, kind="gc", spec=None, options=RangeOptions(dry_run=dry_run))
+            if wait or dry_run:
+                report = follow_run(database, report.id, output=call.output, streams=False)
+                counts = f"{report.totals['done']:,} entries are garbage, {report.totals['unchanged']:,} are served"
+                call.output.line(f"{name}: {counts}")
+            else:
+                call.output.line(f"{name}: run {report.id} is queued")
+            call.output.emit(run_object(report))
+            if (wait or dry_run) and report.state != RunState.SUCCEEDED:
+                conclude(report, output=call.output)
+
+
+def _corpora(database: Database, chosen: str | None) -> list[str]:
+    with database.read() as connection:
+        return [get_corpus(connection, chosen).name] if chosen else [each.name for each in list_corpora(connection)]
 
 
 def _start(

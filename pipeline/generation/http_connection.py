@@ -36,7 +36,7 @@ class HttpConnection:
             base_url=base_url,
             headers=dict(headers),
             timeout=httpx.Timeout(None, connect=timeouts.connect_s),  # the rest is paced below
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=32),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=_kept_connections(base_url)),
             trust_env=not _is_local(base_url),
         )
 
@@ -155,6 +155,15 @@ def refusal_message(content: bytes) -> str:
     if isinstance(inner, dict):
         fields = inner
     return next((fields[name] for name in ("message", "detail", "error") if isinstance(fields.get(name), str)), "")
+
+
+def _kept_connections(url: str) -> int:
+    """Return how many idle connections are kept: none without TLS.
+
+    Engines close idle connections when they like (llama.cpp after every stream), and a prompt sent into a closing one
+    fails, or would have to be sent twice. A new connection costs nothing beside a prompt, except with TLS.
+    """
+    return 32 if urlsplit(url).scheme == "https" else 0
 
 
 def _is_local(url: str) -> bool:

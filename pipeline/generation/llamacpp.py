@@ -114,6 +114,7 @@ class LlamaCppDialect:
 class _Reading:
     def __init__(self) -> None:
         self._gathering = Gathering()
+        self._counted = 0
 
     def read(self, event: Any) -> Piece | None:
         """Return what an event adds."""
@@ -129,8 +130,13 @@ class _Reading:
                 completion_tokens=parsed.tokens_predicted,
                 cached_tokens=None if parsed.timings is None else parsed.timings.cache_n,
             )
-        return self._gathering.add(parsed.content, parsed.tokens)
+        return self._gathering.add(parsed.content, self._ids(parsed))
 
     def finish(self) -> Completion:
         """Return the whole answer."""
         return self._gathering.whole()
+
+    def _ids(self, event: _Event) -> list[int] | None:
+        """Return an event's ids if they are all that were made since the last one."""
+        made, self._counted = event.tokens_predicted - self._counted, event.tokens_predicted
+        return event.tokens if event.tokens is not None and len(event.tokens) == made else None

@@ -8,7 +8,7 @@ from pipeline.generation.requests import check_request
 
 
 class TokenClient(Protocol):
-    """What must be there at least. Its ids are not compared with the spec's: it is the caller's word that they agree."""
+    """What must be there at least. That its ids mean what the spec's mean is the caller's word."""
 
     async def tokenize(self, text: str) -> list[int]:
         """Return a text's ids."""

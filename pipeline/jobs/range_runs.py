@@ -22,7 +22,7 @@ from pipeline.jobs.states import RUN_TRANSITIONS, JobState, RunState, sources
 from pipeline.jobs.store import insert_range_job
 from pipeline.jobs.tables import RangeCountRow, RangeRunRow, RunDifferenceRow, RunRow
 
-RANGE_KINDS = ("retokenize", "backfill", "verify")
+RANGE_KINDS = ("retokenize", "backfill", "verify", "gc")
 """Kinds of runs that have ranges."""
 
 DOCUMENTS_PER_RANGE = 512
@@ -33,6 +33,9 @@ QUICK_DOCUMENTS_PER_RANGE = 8192
 
 OPEN_JOBS = 8
 """Unfinished jobs a run has at most: enough for every worker, few enough to pause at once."""
+
+GC_SWEEP, GC_CONFIRM = 0, 1
+"""A gc run has no ranges but two jobs, told apart by where their range starts."""
 
 COUNTS = ("done", "unchanged", "superseded", "dead", "tokens")
 """What a range job counts: documents by outcome, and tokens."""
@@ -110,7 +113,7 @@ def open_range_run(
         The run's id; None if the run for that nominal time exists.
     """
     run_id = str(uuid7())
-    upper = last_row(connection, corpus_pk)
+    upper = 0 if kind == "gc" else last_row(connection, corpus_pk)
     row = {
         "id": run_id,
         "kind": kind,
@@ -131,6 +134,8 @@ def open_range_run(
         expected = min(expected, options.sample)
     zeros = dict.fromkeys(COUNTS, 0)
     connection.execute(insert(_RANGES).values(run_id=run_id, expected=expected, planned_to=0, paused_ms=0, **zeros))
+    if kind == "gc":
+        insert_range_job(connection, corpus_pk, run_id=run_id, kind=kind, start=GC_SWEEP, end=GC_SWEEP)
     plan_jobs(connection, run_id)
     return run_id
 

@@ -64,13 +64,16 @@ def request_event_jobs(
         )
 
 
-def insert_range_job(connection: Connection, corpus_pk: int, *, run_id: str, kind: str, start: int, end: int) -> None:
-    """Queue the documents above row `start` up to and with row `end` for a run."""
-    queue = "maintenance" if kind == "verify" else "bulk"
+def insert_range_job(
+    connection: Connection, corpus_pk: int, *, run_id: str, kind: str, start: int, end: int, delay_s: float = 0.0
+) -> None:
+    """Queue the documents above row `start` up to and with row `end` for a run, to be worked on after a delay."""
+    queue = "maintenance" if kind in ("verify", "gc") else "bulk"
     values = {"kind": kind, "queue": queue, "corpus_pk": corpus_pk, "run_id": run_id}
     ranged = {"range_start": start, "range_end": end, "cursor": start}
     fresh = {"state": _PENDING, "fence": 0, "deliveries": 0, "attempts": 0}
-    connection.execute(insert(JobRow).values(**values, **ranged, **fresh, created_at=now_ms(), available_at=now_ms()))
+    due = now_ms() + round(delay_s * 1000)
+    connection.execute(insert(JobRow).values(**values, **ranged, **fresh, created_at=now_ms(), available_at=due))
 
 
 def request_drop_job(connection: Connection, corpus_pk: int) -> None:

@@ -32,7 +32,7 @@ class TokenCachedRAG:
     def __init__(
         self,
         vector_db: AsyncQdrantClient | VectorSearcher,
-        llm_client: TokenClient | None,
+        llm_client: GenerationClient | TokenClient | None,
         redis_client: redis.asyncio.Redis | None,
         cache_ttl: int = 300,
         max_context_tokens: int = 8192,

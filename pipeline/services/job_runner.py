@@ -8,6 +8,7 @@ from pipeline.jobs.retry import backoff_s
 from pipeline.jobs.states import JobState
 from pipeline.services.corpus_removal import run_drop_job
 from pipeline.services.event_jobs import EventJobRunner, JobLimits, WorkerResources, error_sentence
+from pipeline.services.garbage import run_gc_job
 from pipeline.services.range_jobs import FINAL_ATTEMPTS, RangeJobRunner
 from pipeline.telemetry import metrics
 from pipeline.telemetry.logs import get_logger
@@ -58,11 +59,7 @@ class JobRunner:
     def _attempt(self, job: ClaimedJob) -> str:
         """Run a job once; whatever goes wrong, it is given back and does not wait for its lease."""
         try:
-            if job.kind == "event":
-                return EventJobRunner(self._resources, job, limits=self._limits).run()
-            if job.run_id is not None:
-                return RangeJobRunner(self._resources, job, limits=self._limits).run()
-            return run_drop_job(self._resources.database, self._resources.index, job)
+            return self._work(job)
         except StaleFence:
             raise
         except Unavailable as error:
@@ -74,6 +71,17 @@ class JobRunner:
                 return self._give_up(job, error_sentence(error))
             self._give_back(job, error_sentence(error), cap_s=60.0, suspects_work=True)
             return "failed"
+
+    def _work(self, job: ClaimedJob) -> str:
+        match job.kind:
+            case "event":
+                return EventJobRunner(self._resources, job, limits=self._limits).run()
+            case "drop":
+                return run_drop_job(self._resources.database, self._resources.index, job)
+            case "gc":
+                return run_gc_job(self._resources, job)
+            case _:
+                return RangeJobRunner(self._resources, job, limits=self._limits).run()
 
     def _give_up(self, job: ClaimedJob, error: str) -> str:
         """End a range job for good: its run fails and says why. Event jobs are never given up: they hold writes."""

@@ -28,6 +28,7 @@ _ALLOWED = {
     "retokenize": {"only_changed", "dry_run"},
     "backfill": {"dry_run"},
     "verify": {"sample", "repair"},
+    "gc": {"dry_run"},
 }
 
 
@@ -47,7 +48,7 @@ def start_range_run(
     Args:
         database: Where runs are.
         corpus: Name of the corpus.
-        kind: `retokenize`, `backfill` or `verify`.
+        kind: `retokenize`, `backfill`, `verify` or `gc`.
         spec: Only for this spec; None for every spec the corpus is filled for.
         options: What to do; by default everything.
         nominal: The time a schedule meant; there is at most one run for it, and none while an earlier one goes on.

@@ -26,6 +26,7 @@ from pipeline.tokenizers import (
     load_hf,
     load_spec,
     load_tiktoken,
+    require_same_as_file,
 )
 
 VALIDATION_SEED = 20_260_101
@@ -98,7 +99,7 @@ def add_spec(
             return AddedSpec(spec.spec_id, created=False, report=None)
         texts = sample_passages(connection, corpora=corpora)
     if validate is None:
-        report = validate_new_spec(spec, contexts=contexts, corpus_texts=texts, progress=progress)
+        report = validate_new_spec(new, spec, contexts=contexts, corpus_texts=texts, progress=progress)
     else:
         report = validate(new, texts)
     with database.write() as connection:
@@ -128,6 +129,7 @@ def build_new_spec(new: NewSpec) -> tuple[TokenSpec, TokenizerFile | None]:
 
 
 def validate_new_spec(
+    new: NewSpec,
     spec: TokenSpec,
     *,
     contexts: int,
@@ -140,8 +142,8 @@ def validate_new_spec(
         InvalidInput: Some ids would be wrong; the message shows the smallest example found.
     """
     try:
-        if isinstance(spec.tokenizer, HfTokenizer):
-            spec.tokenizer.require_same_as_file((*golden_texts(), *corpus_texts))
+        if new.tokenizer is not None and isinstance(spec.tokenizer, HfTokenizer):
+            require_same_as_file(spec.tokenizer, new.tokenizer, texts=(*golden_texts(), *corpus_texts))
         return validate_spec(
             spec, contexts=contexts, seed=VALIDATION_SEED, corpus_texts=corpus_texts, progress=progress
         )

@@ -64,6 +64,13 @@ class MemoryStore:
                 expires_at = earlier.expires_at
             self._items[key] = _Item(value, expires_at, len(key) + len(value))
 
+    def set_ttl(self, key: str, ttl_s: float | None) -> bool:
+        """Let a key live so many seconds from now, None for ever; return whether it is there."""
+        value = self.get(key)
+        if value is not None:
+            self.set(key, value, ttl_s=ttl_s)
+        return value is not None
+
     def drop(self, key: str) -> bool:
         """Remove a key; return whether it was there."""
         self._check()
@@ -121,6 +128,14 @@ class MemoryTokenWriter:
     def delete(self, fingerprint: str, passage_keys: Iterable[bytes]) -> int:
         """See `TokenWriter.delete`."""
         return sum([self._store.drop(entry_key(fingerprint, key)) for key in passage_keys])
+
+    def expire(self, fingerprint: str, passage_keys: Sequence[bytes], *, ttl_s: int) -> int:
+        """See `TokenWriter.expire`."""
+        return sum([self._store.set_ttl(entry_key(fingerprint, key), ttl_s) for key in passage_keys])
+
+    def keep(self, fingerprint: str, passage_keys: Sequence[bytes]) -> int:
+        """See `TokenWriter.keep`."""
+        return sum([self._store.set_ttl(entry_key(fingerprint, key), self._ttl_s) for key in passage_keys])
 
     def clear(self, fingerprint: str | None = None) -> int:
         """See `TokenWriter.clear`."""

@@ -113,6 +113,29 @@ class RedisTokenWriter:
                 count += self._client.unlink(*keys)
         return count
 
+    def expire(self, fingerprint: str, passage_keys: Sequence[bytes], *, ttl_s: int) -> int:
+        """See `TokenWriter.expire`."""
+        count = 0
+        for keys in _chunks([entry_key(fingerprint, key) for key in passage_keys]):
+            with _translated(), self._client.pipeline(transaction=False) as pipeline:
+                for key in keys:
+                    pipeline.expire(key, ttl_s)
+                count += sum(bool(reply) for reply in pipeline.execute())
+        return count
+
+    def keep(self, fingerprint: str, passage_keys: Sequence[bytes]) -> int:
+        """See `TokenWriter.keep`."""
+        if self._ttl_s is not None:
+            return self.expire(fingerprint, passage_keys, ttl_s=self._ttl_s)
+        count = 0
+        for keys in _chunks([entry_key(fingerprint, key) for key in passage_keys]):
+            with _translated(), self._client.pipeline(transaction=False) as pipeline:
+                for key in keys:
+                    pipeline.persist(key)
+                    pipeline.exists(key)
+                count += sum(bool(reply) for reply in pipeline.execute()[1::2])
+        return count
+
     def clear(self, fingerprint: str | None = None) -> int:
         """See `TokenWriter.clear`."""
         count, cursor = 0, 0

@@ -81,6 +81,12 @@ class TokenWriter(Protocol):
     def delete(self, fingerprint: str, passage_keys: Iterable[bytes]) -> int:
         """Drop entries and return how many there were."""
 
+    def expire(self, fingerprint: str, passage_keys: Sequence[bytes], *, ttl_s: int) -> int:
+        """Let entries end after `ttl_s` seconds unless they are written again; return how many there were."""
+
+    def keep(self, fingerprint: str, passage_keys: Sequence[bytes]) -> int:
+        """Give entries the life time that `write` gives; return how many there were."""
+
     def clear(self, fingerprint: str | None = None) -> int:
         """Drop all entries (of one spec) and nothing else; return how many."""
 

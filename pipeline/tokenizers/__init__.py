@@ -2,7 +2,7 @@
 
 from pipeline.tokenizers.fingerprints import CANONICAL_FORM_VERSION, spec_fingerprint
 from pipeline.tokenizers.golden_ids import Golden, compute_golden, golden_texts, packaged_golden, parse_golden
-from pipeline.tokenizers.hf import HfTokenizer, check_name, load_hf
+from pipeline.tokenizers.hf import HfTokenizer, load_hf, require_same_as_file
 from pipeline.tokenizers.pieces import EncodedPassage, encode_header, encode_passage, encode_prefix, question_ids
 from pipeline.tokenizers.registry import RecordedSpec, is_packaged, load_recorded, load_spec, prepared_spec
 from pipeline.tokenizers.spec import Neighbour, TokenSpec, build_spec, check_golden, common_ids
@@ -26,7 +26,6 @@ __all__ = [
     "VocabularyDefinition",
     "build_spec",
     "check_golden",
-    "check_name",
     "common_ids",
     "compute_golden",
     "encode_header",
@@ -45,6 +44,7 @@ __all__ = [
     "parse_tokenizer_json",
     "prepared_spec",
     "question_ids",
+    "require_same_as_file",
     "spec_fingerprint",
     "vocabulary_definition",
 ]

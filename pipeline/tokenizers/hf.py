@@ -16,7 +16,7 @@ from pipeline.errors import ExactnessError, InvalidInput
 from pipeline.framing import TokenIds
 from pipeline.tokenizers.byte_level import spelled_bytes
 from pipeline.tokenizers.refusals import raise_for_panic, require_utf8
-from pipeline.tokenizers.tokenizer_json import TokenizerDefinition, parse_tokenizer_json
+from pipeline.tokenizers.tokenizer_json import TokenizerDefinition, parse_tokenizer_json, whole_file_json
 from pipeline.tokenizers.vocabulary import known_encodings
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
@@ -33,16 +33,13 @@ class HfTokenizer:
         self.vocabulary_size = definition.vocabulary_size
         self.identity = definition.identity
         self.special_ids = frozenset(definition.identity.special_tokens.values())
-        self._definition = definition
+        self.sha256 = definition.sha256
+        """Of the file's bytes, hex."""
+        self._missing_bytes = definition.missing_bytes
         self._backend = _built(definition.text_json)
 
     def __repr__(self) -> str:
         return f"<HfTokenizer {self.encoding} ({self.library})>"
-
-    @property
-    def sha256(self) -> str:
-        """SHA-256 of the file's bytes, hex."""
-        return self._definition.sha256
 
     def encode(self, text: str) -> TokenIds:
         """Return the ids of ordinary text.
@@ -52,7 +49,7 @@ class HfTokenizer:
                 gives up on it.
         """
         require_utf8(text)
-        if self._definition.missing_bytes:
+        if self._missing_bytes:
             self._require_spelled(text)
         try:
             return np.array(self._backend.encode(text, add_special_tokens=False).ids, dtype=np.uint32)
@@ -83,43 +80,15 @@ class HfTokenizer:
         except KeyError:
             raise InvalidInput(f"{self.encoding} has no control token {name!r}", item=name) from None
 
-    def require_same_as_file(self, texts: Sequence[str]) -> None:
-        """Compare with the file as the library loads it: ids of added tokens, and of texts without any.
-
-        Raises:
-            ExactnessError: The library numbers an added token otherwise than the file says, as engines would, too. Or
-                it gives a text other ids: an added token acts on ordinary text.
-        """
-        whole = _built(self._definition.file_json)
-        for name, number in self.identity.special_tokens.items():
-            if (given := whole.token_to_id(name)) != number:
-                raise ExactnessError(
-                    f"the file of {self.encoding} gives added token {name!r} the id {number}, but it is loaded as "
-                    f"{given}"
-                )
-        for text in texts:
-            if any(name in text for name in self.identity.special_tokens):
-                continue
-            try:
-                found = self.encode(text)
-            except InvalidInput:
-                continue
-            expected = whole.encode(text, add_special_tokens=False).ids
-            if found.tolist() != expected:
-                raise ExactnessError(
-                    f"without its added tokens {self.encoding} gives {text!r} the ids {found.tolist()}, with them "
-                    f"{expected}"
-                )
-
     @cached_property
     def _bytes_by_id(self) -> dict[int, bytes]:
         """Bytes of every token that text can become; built when first needed, most processes never decode."""
-        spelled = ((number, spelled_bytes(token)) for token, number in self._definition.text_vocabulary.items())
+        spelled = ((number, spelled_bytes(token)) for token, number in self._backend.get_vocab().items())
         return {number: found for number, found in spelled if found is not None}
 
     def _require_spelled(self, text: str) -> None:
         """Refuse what the library would leave out without a word."""
-        missing = self._definition.missing_bytes
+        missing = self._missing_bytes
         for form in (text, self._normalized(text)):
             for place, character in enumerate(form) if _holds(form, missing) else ():
                 if _holds(character, missing):
@@ -146,6 +115,40 @@ def load_hf(content: bytes, *, name: str) -> HfTokenizer:
     """
     check_name(name)
     return HfTokenizer(parse_tokenizer_json(content), name=name)
+
+
+def require_same_as_file(tokenizer: HfTokenizer, content: bytes, *, texts: Sequence[str]) -> None:
+    """Compare with the file as the library loads it: ids of added tokens, and of texts without any.
+
+    Args:
+        tokenizer: Built of the file.
+        content: The file's bytes.
+        texts: Those that hold an added token, or that the tokenizer refuses, are left out.
+
+    Raises:
+        ExactnessError: The library numbers an added token otherwise than the file says, as engines would, too. Or it
+            gives a text other ids: an added token acts on ordinary text.
+    """
+    whole = _built(whole_file_json(content))
+    names = tokenizer.identity.special_tokens
+    for name, number in names.items():
+        if (given := whole.token_to_id(name)) != number:
+            raise ExactnessError(
+                f"the file of {tokenizer.encoding} gives added token {name!r} the id {number}, but it is loaded as "
+                f"{given}"
+            )
+    for text in texts:
+        if any(name in text for name in names):
+            continue
+        try:
+            found = tokenizer.encode(text).tolist()
+        except InvalidInput:
+            continue
+        expected = whole.encode(text, add_special_tokens=False).ids
+        if found != expected:
+            raise ExactnessError(
+                f"without its added tokens {tokenizer.encoding} gives {text!r} the ids {found}, with them {expected}"
+            )
 
 
 def check_name(name: str) -> str:

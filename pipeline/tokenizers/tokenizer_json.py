@@ -32,11 +32,6 @@ class TokenizerDefinition:
     """Of its bytes, hex: what it is stored under."""
     text_json: bytes
     """The file of the text encoder: without added tokens, post-processor, truncation and padding."""
-    file_json: bytes
-    """The file itself, without post-processor, truncation and padding."""
-    text_vocabulary: Mapping[str, int]
-    """Tokens that text can become, by their spelling."""
-    added_tokens: tuple[AddedToken, ...]
     missing_bytes: bytes
     """Bytes of UTF-8 that no token spells; empty for nearly every model."""
     identity: TokenizerIdentity
@@ -70,13 +65,20 @@ def parse_tokenizer_json(content: bytes) -> TokenizerDefinition:
     return TokenizerDefinition(
         sha256=hashlib.sha256(content).hexdigest(),
         text_json=_encoder_json(file, model | {"vocab": text_vocabulary}, added_tokens=[]),
-        file_json=_encoder_json(file, model, added_tokens=file.get("added_tokens") or []),
-        text_vocabulary=text_vocabulary,
-        added_tokens=added,
         missing_bytes=missing_bytes(text_vocabulary),
         identity=_identity(file, model, vocabulary, merges, added),
         vocabulary_size=1 + max((*vocabulary.values(), *(token.id for token in added))),
     )
+
+
+def whole_file_json(content: bytes) -> bytes:
+    """Return a file with its added tokens, but without what else surrounds or cuts a text.
+
+    Raises:
+        InvalidInput: It is no `tokenizer.json`.
+    """
+    file = _parse(content)
+    return _encoder_json(file, file["model"], added_tokens=file.get("added_tokens") or [])
 
 
 def _parse(content: bytes) -> dict[str, Any]:

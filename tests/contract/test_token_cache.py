@@ -328,3 +328,26 @@ async def test_both_sides_answer_a_ping_and_close_twice(cache: Implementation) -
     for _ in range(2):
         writer.close()
         await reader.close()
+
+
+async def test_an_expired_entry_is_kept_again_as_if_just_written(cache: Implementation) -> None:
+    for ttl_s in (None, 500):
+        writer = cache.writer(ttl_s=ttl_s)
+        writer.write(FINGERPRINT, PAIRS)
+        assert writer.expire(FINGERPRINT, [*KEYS[:2], passage_key_of("nobody's")], ttl_s=60) == 2
+        lives = cache.ttl_s(redis_key(0))
+        assert lives is not None
+        assert 50 < lives <= 60
+        assert writer.keep(FINGERPRINT, [*KEYS, passage_key_of("nobody's")]) == 3
+        lives = cache.ttl_s(redis_key(0))
+        assert lives is None if ttl_s is None else lives is not None and 400 < lives <= 500
+        assert writer.read(FINGERPRINT, KEYS) == ENTRIES
+
+
+async def test_an_expired_entry_that_is_written_again_stays(cache: Implementation) -> None:
+    writer = cache.writer()
+    writer.write(FINGERPRINT, PAIRS)
+    writer.expire(FINGERPRINT, KEYS, ttl_s=60)
+    writer.write(FINGERPRINT, PAIRS[:1])
+    assert cache.ttl_s(redis_key(0)) is None
+    assert cache.ttl_s(redis_key(1)) is not None

@@ -22,6 +22,7 @@ SOON_S = 5.0
 QUESTION = {"corpus": "a", "query": "x"}
 DOCUMENT = {"documents": [{"id": "d", "text": "some text"}]}
 ABSENT_RUN = "00000000-0000-7000-8000-000000000000"
+RUN_VERBS = ("cancel", "pause", "resume", "retry")
 
 
 @pytest.fixture
@@ -132,6 +133,14 @@ def test_scopes_open_what_they_say_and_nothing_else(api: LonelyApi) -> None:
         ("GET", "/v1/runs", None, {"ingest", "admin"}),
         ("GET", f"/v1/runs/{ABSENT_RUN}", None, {"ingest", "admin"}),
         ("GET", f"/v1/runs/{ABSENT_RUN}/errors", None, {"ingest", "admin"}),
+        ("POST", "/v1/runs", {"kind": "retokenize", "corpus": "a"}, {"admin"}),
+        ("POST", f"/v1/runs/{ABSENT_RUN}/cancel", None, {"admin"}),
+        ("POST", f"/v1/runs/{ABSENT_RUN}/pause", None, {"admin"}),
+        ("POST", f"/v1/runs/{ABSENT_RUN}/resume", None, {"admin"}),
+        ("POST", f"/v1/runs/{ABSENT_RUN}/retry", None, {"ingest", "admin"}),
+        ("GET", "/v1/specs", None, {"query", "ingest", "admin"}),
+        ("GET", "/v1/specs/o200k_base/plain", None, {"query", "ingest", "admin"}),
+        ("POST", "/v1/specs", {"source": "tiktoken", "encoding": "absent", "frame": "plain"}, {"admin"}),
         ("GET", "/v1/stats", None, {"query", "ingest", "admin"}),
         ("POST", "/v1/stats/reset", None, {"admin"}),
         ("DELETE", "/v1/cache?refill=false", None, {"admin"}),
@@ -206,6 +215,7 @@ def test_a_foreign_corpus_or_run_answers_like_one_that_never_was(api: LonelyApi)
         ("POST", "/v1/corpora/{}/documents/delete", {"ids": ["d"]}),
         ("GET", "/v1/runs?corpus={}", None),
         ("DELETE", "/v1/cache?refill=false&corpus={}", None),
+        ("POST", "/v1/runs", {"kind": "retokenize", "corpus": "{}"}),
         ("POST", "/v1/retrieve", {"corpus": "{}", "query": "x"}),
         ("POST", "/v1/retrieve/batch", {"queries": [{"corpus": "mine", "query": "x"}, {"corpus": "{}", "query": "x"}]}),
     ]
@@ -218,9 +228,10 @@ def test_a_foreign_corpus_or_run_answers_like_one_that_never_was(api: LonelyApi)
                 answers.append((answer.status_code, answer.text.replace(name, "NAME")))
             assert answers[0] == answers[1], f"{method} {path}"
             assert answers[0][0] == 403, f"{method} {path}: {answers[0]}"
-        for suffix in ("", "/errors"):
-            found = client.get(f"/v1/runs/{run_id}{suffix}")
-            absent = client.get(f"/v1/runs/{ABSENT_RUN}{suffix}")
+        verbs = (("GET", ""), ("GET", "/errors"), *(("POST", f"/{verb}") for verb in RUN_VERBS))
+        for method, suffix in verbs:
+            found = client.request(method, f"/v1/runs/{run_id}{suffix}")
+            absent = client.request(method, f"/v1/runs/{ABSENT_RUN}{suffix}")
             assert found.status_code == absent.status_code == 404
             assert found.text.replace(run_id, "RUN") == absent.text.replace(ABSENT_RUN, "RUN")
     with client_of(api, every) as client:

@@ -32,7 +32,7 @@ def test_a_key_is_printed_once_and_works(commands: Commands) -> None:
     found = find_key(keys, text)
     assert found is not None
     assert found.scopes == {"ingest", "query"}
-    assert found.corpora == {"docs", "wiki"}
+    assert found.corpora == frozenset({"docs", "wiki"})
     secret = text.split("_", 2)[2]
     for arguments in (("keys", "ls"), ("keys", "ls", "--json"), ("keys", "revoke", found.id)):
         shown = commands.run(*arguments)

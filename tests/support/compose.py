@@ -21,7 +21,7 @@ _DURATION = re.compile(r"(\d+)(s|m)")
 class _Loader(yaml.SafeLoader):
     """Refuses a key that stands twice in one mapping, as Compose does."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002  # PyYAML's own signature
         names = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
         assert len(names) == len(set(names)), f"a key stands twice: {node.start_mark}"
         return super().construct_mapping(node, deep=deep)

@@ -23,16 +23,21 @@ class EmbeddedStack:
         self.process: Process | None = None
         self.ready: dict[str, Any] = {}
         """The ready line of the last start."""
+        self._commands: dict[str, list[str]] = {}
 
-    def start(self, *arguments: str) -> dict[str, Any]:
-        """Start `up` and return its ready line."""
-        self.process = self.processes.start(
-            [*forefill_command(), "up", "--data-dir", str(self.folder), "--port", "0", "--workers", "1", *arguments],
+    def launch(self) -> Process:
+        """Start `up` and return its process at once."""
+        return self.processes.start(
+            [*forefill_command(), "up", "--data-dir", str(self.folder), "--port", "0", "--workers", "1"],
             name="up",
             cwd=self.folder.parent,
         )
+
+    def start(self) -> None:
+        """Start `up` and wait for its ready line."""
+        self.process = self.launch()
         self.ready = self.process.wait_for_json("ready", timeout_s=START_S)
-        return self.ready
+        self._commands = {name: psutil.Process(pid).cmdline() for name, pid in self.pids().items()}
 
     def ensure_running(self) -> None:
         """Start it unless it runs."""
@@ -50,6 +55,17 @@ class EmbeddedStack:
         pids = self.ready["pids"]
         single = {name: pid for name, pid in pids.items() if isinstance(pid, int) and name != "supervisor"}
         return {**single, "api": pids["api"][0], "interactive": pids["workers"][0], "bulk": pids["workers"][1]}
+
+    def find(self, name: str) -> psutil.Process:
+        """Return the process that does now what one of the ready line did.
+
+        Raises:
+            LookupError: There is none at the moment.
+        """
+        for child in psutil.Process(self.running.pid).children():
+            if child.cmdline() == self._commands[name]:
+                return child
+        raise LookupError(name)
 
     def everything(self) -> list[psutil.Process]:
         """The supervisor and all its descendants."""

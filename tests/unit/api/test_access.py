@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 
 import pytest
+from fastapi import Request
 from fastapi.routing import APIRoute
 from starlette.routing import Mount, Route
 
-from api.access import ANY_KEY, LOCAL, OPEN, OPEN_FOLDER, SCOPES, Caller, is_open
+from api.access import ANY_KEY, LOCAL, OPEN, OPEN_FOLDER, SCOPES, Caller, authorize, is_open, set_caller
 from api.app import create_app
 from api.bodies import JsonRoute
 from api.routes import ROUTERS
@@ -76,6 +77,40 @@ def test_nothing_that_changes_documents_or_settings_is_for_a_key_that_only_asks(
     writes = {a for a in SCOPES if a.split(" ")[0] in ("PUT", "DELETE") or a.endswith(("/delete", "/reset", "/runs"))}
     granted = {a for a, scopes in SCOPES.items() if scope in scopes and not a.startswith("GET ")}
     assert bool(granted & writes) is (scope is not AccessScope.QUERY)
+
+
+def authorized(address: str, *, by: Caller, path_params: dict[str, str] | None = None) -> None:
+    method, path = address.split(" ", 1)
+    scope = {"type": "http", "method": method, "path": path, "headers": [], "path_params": path_params or {}}
+    authorize(Request(set_caller(scope, by)), path)
+
+
+def test_an_address_that_nobody_declared_is_refused_to_every_key() -> None:
+    with pytest.raises(Forbidden):
+        authorized("GET /v1/forgotten", by=caller(scopes=set(AccessScope), corpora=None))
+    authorized("GET /v1/forgotten", by=LOCAL)
+
+
+@pytest.mark.parametrize("address", SCOPES)
+def test_every_declared_address_takes_its_scopes_and_no_others(address: str) -> None:
+    for scope in AccessScope:
+        asking = caller(scopes={scope}, corpora=None)
+        if scope in SCOPES[address] or SCOPES[address] == OPEN:
+            authorized(address, by=asking)
+        else:
+            with pytest.raises(Forbidden, match="scope"):
+                authorized(address, by=asking)
+
+
+@pytest.mark.parametrize("address", [address for address in SCOPES if "{corpus}" in address])
+@pytest.mark.parametrize(("raw", "passes"), [("a", True), ("%61", True), ("b", False), ("a%2F", False), ("A", False)])
+def test_a_corpus_in_an_address_must_be_one_of_the_keys(address: str, raw: str, *, passes: bool) -> None:
+    asking = caller(scopes=set(AccessScope), corpora={"a"})
+    if passes:
+        authorized(address, by=asking, path_params={"corpus": raw})
+    else:
+        with pytest.raises(Forbidden, match="corpus"):
+            authorized(address, by=asking, path_params={"corpus": raw})
 
 
 def caller(*, scopes: set[AccessScope], corpora: set[str] | None) -> Caller:

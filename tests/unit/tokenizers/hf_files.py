@@ -53,7 +53,7 @@ def _trained(family: str) -> str:
 
 
 def tokenizer_json(family: str = "gpt2", change: Callable[[dict[str, Any]], None] | None = None) -> bytes:
-    """Return a file of a family (`gpt2`, `small`, or `qwen` with NFC), changed by a function that is given its fields."""
+    """Return a file of a family (`gpt2`, `small`, or `qwen` with NFC), changed by a function of its fields."""
     file: dict[str, Any] = json.loads(_trained(family))
     if change is not None:
         change(file)

@@ -9,7 +9,15 @@ from tokenizers import Tokenizer
 
 from pipeline.errors import ExactnessError, InvalidInput
 from pipeline.framing import packaged_frame
-from pipeline.tokenizers import HfTokenizer, build_spec, check_golden, golden_texts, load_hf, parse_golden
+from pipeline.tokenizers import (
+    HfTokenizer,
+    build_spec,
+    check_golden,
+    golden_texts,
+    load_hf,
+    parse_golden,
+    require_same_as_file,
+)
 from tests.unit.tokenizers.hf_files import CONTROLS, hf_spec, tokenizer_json, with_added, without_bytes
 from tests.unit.tokenizers.hf_files import added as token
 
@@ -120,9 +128,10 @@ def test_every_id_is_below_the_size() -> None:
 
 def test_an_added_token_that_the_library_numbers_otherwise_is_found() -> None:
     """It gives the next free id to what the vocabulary lacks, whatever the file says; so would an engine."""
-    ours = load_hf(tokenizer_json("gpt2", with_added(token("<|far|>", 9000))), name="far")
+    content = tokenizer_json("gpt2", with_added(token("<|far|>", 9000)))
+    ours = load_hf(content, name="far")
     with pytest.raises(ExactnessError, match=r"'<\|far\|>' the id 9000, but it is loaded as 1503"):
-        ours.require_same_as_file([])
+        require_same_as_file(ours, content, texts=[])
 
 
 @pytest.mark.parametrize("name", ["", "A", "a/b", "-a", "x" * 64, "smol lm", "o200k_base"])
@@ -169,9 +178,8 @@ def test_a_golden_text_that_cannot_be_spelled_is_left_out() -> None:
 
 
 def test_an_added_token_that_acts_on_ordinary_text_is_found() -> None:
-    ours = tokenizer("gpt2")
-    ours.require_same_as_file(golden_texts())
-    odd = load_hf(tokenizer_json("gpt2", with_added(token("(!)", 7000))), name="odd")
-    object.__setattr__(odd._definition.identity, "special_tokens", {})  # as if it were not known to be added
-    with pytest.raises(ExactnessError, match="without its added tokens odd gives"):
-        odd.require_same_as_file(["well (!)"])
+    content = tokenizer_json("gpt2")
+    require_same_as_file(tokenizer("gpt2"), content, texts=golden_texts())
+    more = tokenizer_json("gpt2", with_added(token("(!)", 1503)))  # as if it were not known to be added
+    with pytest.raises(ExactnessError, match=r"without its added tokens gpt2 gives 'well \(!\)' the ids"):
+        require_same_as_file(tokenizer("gpt2"), more, texts=["well (!)"])
