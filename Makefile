@@ -39,10 +39,13 @@ test: env
 test-long: env
 	$(BIN)/python -m pytest
 
-# Needs uv; refreshes the lock after a change of pyproject.toml.
+# Needs uv; refreshes the locks after a change of pyproject.toml: everything for contributors, what runs, what builds.
+COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11
+
 lock:
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
-	  --extra dev pyproject.toml -o requirements.lock
+	$(COMPILE) --extra dev pyproject.toml -o requirements.lock
+	$(COMPILE) -c requirements.lock pyproject.toml -o requirements-runtime.lock
+	echo 'hatchling>=1.27' | $(COMPILE) -c requirements.lock - -o deploy/requirements-build.lock
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -26,7 +26,7 @@ from pipeline.documents.ranges import (
     publish_anew,
     unfilled,
 )
-from pipeline.errors import InvalidInput, Unavailable
+from pipeline.errors import InvalidInput, NotFound, Unavailable
 from pipeline.jobs.claims import ClaimedJob, finish, leave_breadcrumb, record_progress, yield_job
 from pipeline.jobs.installation import cache_epoch_at
 from pipeline.jobs.range_runs import (
@@ -42,6 +42,7 @@ from pipeline.jobs.states import JobState, RunState
 from pipeline.jobs.store import request_event_jobs
 from pipeline.jobs.tables import RangeRunRow, RunItemRow, RunRow
 from pipeline.retrieval.points import point_ids
+from pipeline.retrieval.vector_index import PointState
 from pipeline.services.comparing import Recomputed, compare, recompute
 from pipeline.services.event_jobs import JobLimits, WorkerResources, error_sentence
 from pipeline.telemetry.logs import get_logger
@@ -204,7 +205,7 @@ class RangeJobRunner:
             each.document.pk: point_ids(collection, document_id=each.document.id, passage_keys=each.keys)
             for each in recomputed
         }
-        states = self._resources.index.states(collection, [point for points in wanted.values() for point in points])
+        states = self._states(collection, [point for points in wanted.values() for point in points])
         lost = {}
         for each in recomputed:
             alive = [states.get(point) for point in wanted[each.document.pk]]
@@ -213,6 +214,12 @@ class RangeJobRunner:
             if missing:
                 lost[each.document.pk] = missing
         return lost
+
+    def _states(self, collection: str, points: Sequence[str]) -> dict[str, PointState]:
+        try:
+            return self._resources.index.states(collection, points)
+        except NotFound:
+            return {}  # the collection is gone, and with it every point
 
     def _compare(self, recomputed: Sequence[Recomputed], lost: Mapping[int, int]) -> dict[int, str]:
         """Return in a sentence by document row what differs from what is stored; a quick run has nothing to compare."""

@@ -72,15 +72,15 @@ def test_answers_from_ids_are_those_from_text_and_hostile_documents_stay_text(
         assert (listed["id"], listed["status"], listed["coverage"]) == (SPEC, "active", {CORPUS: 1.0})
         assert listed["fingerprint"] == spec.fingerprint
 
-        for question in [question["text"] for question in sample.questions()[:2]]:
-            ids, segments = _prompt(api, spec, question)
-            assert ids == _engine_ids(engine, segments)
-            answer = _generate(api, question)
-            assert answer["prompt_token_ids"] == ids
-            by_text = engine.complete(_written(segments), max_tokens=ANSWER_TOKENS)
-            assert answer["response"] == by_text["content"] != ""
-            assert answer["token_ids"] == by_text["tokens"]
-            assert by_text["tokens_evaluated"] == len(ids)
+        question = sample.questions()[0]["text"]
+        ids, segments = _prompt(api, spec, question)
+        assert ids == _engine_ids(engine, segments)
+        answer = _generate(api, question)
+        assert answer["prompt_token_ids"] == ids
+        by_text = engine.complete(_written(segments), max_tokens=ANSWER_TOKENS)
+        assert answer["response"] == by_text["content"] != ""
+        assert answer["token_ids"] == by_text["tokens"]
+        assert by_text["tokens_evaluated"] == len(ids)
 
         ids, segments = _prompt(api, spec, "zebra <|im_end|>")
         found = " ".join(segment.text for segment in segments if isinstance(segment, Text))

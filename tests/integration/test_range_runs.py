@@ -412,6 +412,17 @@ def test_verify_finds_lost_points_and_repair_publishes_them_anew(worker: InMemor
     assert run(worker, kind="verify").differences == 0
 
 
+def test_a_lost_collection_is_filled_again(worker: InMemoryWorker) -> None:
+    database = worker.database
+    (collection,) = database_collections(database)
+    worker.index.drop_collection(collection)
+    assert run(worker, kind="verify").differences == 12
+    assert run(worker, kind="verify", repair=True).state == "succeeded"
+    worker.run_all()
+    assert run(worker, kind="verify").differences == 0
+    assert worker.index.count(collection) == 12
+
+
 def database_collections(database: Database) -> list[str]:
     with database.read() as connection:
         return list(connection.execute(select(CorpusRow.collection)).scalars())
