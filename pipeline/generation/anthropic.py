@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from pydantic import Field
 
-from pipeline.errors import InvalidInput, Unavailable
+from pipeline.errors import ForefillError, InvalidInput, Unavailable
 from pipeline.generation.chat_messages import Decoder, chat_messages
 from pipeline.generation.client import Completion, Engine, EngineLimits, GenerationRequest, Piece, Usage
 from pipeline.generation.dialects import Answer, Call, Gathering, StreamReading, parse
@@ -44,21 +44,22 @@ class _Block(Answer):
     text: str = ""
 
 
+class _Error(Answer):
+    type: str = ""
+    message: str = ""
+
+
 class _Message(Answer):
     content: list[_Block] = Field(default_factory=list)
     stop_reason: str | None = None
     usage: _Usage | None = None
+    error: _Error | None = None
 
 
 class _Delta(Answer):
     type: str = ""
     text: str = ""
     stop_reason: str | None = None
-
-
-class _Error(Answer):
-    type: str = ""
-    message: str = ""
 
 
 class _Event(Answer):
@@ -142,8 +143,7 @@ class _Reading:
         """Return what an event adds."""
         match parse(_Event, event):
             case _Event(type="error", error=error):
-                error = error or _Error()
-                raise refusal(_STATUSES.get(error.type, 500), error.message)
+                raise _refused(error or _Error())
             case _Event(type="message_start", message=_Message() as message):
                 self._count(message.usage)
             case _Event(type="content_block_delta", delta=_Delta(type="text_delta") as delta):
@@ -157,6 +157,8 @@ class _Reading:
 
     def take_message(self, message: _Message) -> None:
         """Take a whole answer at once."""
+        if message.error is not None:
+            raise _refused(message.error)
         self._count(message.usage)
         self._gathering.add("".join(each.text for each in message.content if each.type == "text"), None)
         if message.stop_reason is not None:
@@ -176,3 +178,7 @@ class _Reading:
     def _count(self, usage: _Usage | None) -> None:
         if usage is not None:
             self._usage = self._usage.model_copy(update=usage.model_dump(exclude_none=True))
+
+
+def _refused(error: _Error) -> ForefillError:
+    return refusal(_STATUSES.get(error.type, 500), error.message)

@@ -1,6 +1,6 @@
 """Starting runs over a corpus, and what operators do with runs: pause, resume, cancel, retry."""
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, exists, or_, select, update
 
 from pipeline.database import Database, now_ms
 from pipeline.documents.corpora import Corpus, filled_specs, find_corpus
@@ -23,6 +23,9 @@ from pipeline.jobs.run_reports import RunReport, get_run
 from pipeline.jobs.states import RUN_ENDED, Outcome, RunState
 from pipeline.jobs.store import request_event_jobs
 from pipeline.jobs.tables import RunItemRow, RunRow
+
+GC_EVERY_MS = 24 * 3_600_000
+"""How often garbage is collected by itself, in milliseconds."""
 
 _ALLOWED = {
     "retokenize": {"only_changed", "dry_run"},
@@ -75,6 +78,21 @@ def start_range_run(
         run_id = open_range_run(connection, held.pk, kind=kind, spec_id=spec, options=chosen, nominal=nominal)
     settle_ranges(database)  # a run over nothing has ended
     return run_id
+
+
+def start_due_gc(database: Database) -> str | None:
+    """Start a gc run for a corpus that had none for a day, one corpus at a time; return its id."""
+    recent = exists().where(
+        RunRow.corpus_pk == CorpusRow.pk,
+        RunRow.kind == "gc",
+        or_(RunRow.finished_at.is_(None), RunRow.created_at > now_ms() - GC_EVERY_MS),
+    )
+    under_way = exists().where(RunRow.kind == "gc", RunRow.finished_at.is_(None))
+    old = CorpusRow.created_at < now_ms() - GC_EVERY_MS
+    statement = select(CorpusRow.name).where(CorpusRow.dropped_at.is_(None), old, ~recent, ~under_way)
+    with database.read() as connection:
+        name = connection.execute(statement.order_by(CorpusRow.pk).limit(1)).scalar_one_or_none()
+    return None if name is None else start_range_run(database, name, kind="gc")
 
 
 def pause(database: Database, run_id: str) -> RunReport:

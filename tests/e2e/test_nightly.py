@@ -28,13 +28,14 @@ def filled(sqlite_stack: Stack) -> Stack:
     """A corpus of 20,000 served passages; interactive and bulk workers apart, as `forefill up` runs them."""
     stack = sqlite_stack
     stack.start_worker(queues="interactive", name="interactive")
-    stack.start_worker(queues="bulk,maintenance", name="bulk")
     stack.start_dispatcher()
     stack.start_api()
+    filler = stack.start_worker(queues="bulk,maintenance", name="filler")
     with httpx.Client(base_url=stack.api_url, timeout=60) as api:
         runs = [_put(api, range(start, start + 250)) for start in range(0, DOCUMENTS, 250)]
     for run_id in runs:
         assert stack.wait_for_run(run_id, timeout_s=240).state == "succeeded"
+    filler.terminate()
     return stack
 
 
@@ -65,6 +66,7 @@ def _finished(api: httpx.Client, run_id: str) -> int:
 
 def test_a_night_is_paused_resumed_cancelled_and_overtaken_by_updates(filled: Stack) -> None:
     stack = filled
+    doomed = stack.start_worker(queues="bulk,maintenance", name="doomed")
     with httpx.Client(base_url=stack.api_url, timeout=60) as api:
         run_id = _start(api)
         assert _totals(api, run_id)["documents"] == DOCUMENTS
@@ -73,6 +75,9 @@ def test_a_night_is_paused_resumed_cancelled_and_overtaken_by_updates(filled: St
         _stands_still(api, run_id)
         assert 0 < _finished(api, run_id) < DOCUMENTS
         assert api.post(f"/v1/runs/{run_id}/resume").json()["state"] == "running"
+        eventually(lambda: _finished(api, run_id) > DOCUMENTS // 4, timeout_s=60, describe="a quarter of it")
+        doomed.kill()  # in the middle of a slice; its lease has to end before another takes over
+        stack.start_worker(queues="bulk,maintenance", name="heir")
         lags = [_update(stack, api, number) for number in range(UPDATES)]
         assert stack.wait_for_run(run_id, timeout_s=240).state == "succeeded"
         totals = _totals(api, run_id)

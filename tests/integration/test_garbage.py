@@ -3,11 +3,13 @@
 import pytest
 
 from pipeline.database import Database
+from pipeline.documents.tables import CorpusRow
 from pipeline.jobs.claims import JOBS
 from pipeline.jobs.range_runs import RangeOptions
+from pipeline.jobs.tables import RunRow
 from pipeline.services.garbage import EXPIRE_S, confirm_entries, sweep_entries
 from pipeline.services.publishing import Publisher
-from pipeline.services.range_runs import start_range_run
+from pipeline.services.range_runs import start_due_gc, start_range_run
 from pipeline.token_cache import entry_key
 from pipeline.token_cache.memory import MemoryTokenWriter
 from pipeline.tokenizers import load_spec
@@ -106,3 +108,20 @@ def test_tombstones_go_after_a_day(worker: InMemoryWorker, monkeypatch: pytest.M
     worker.run_all()
     (before_ms,) = asked
     assert 0 <= worker.database.clock_ms() - 24 * 3_600_000 - before_ms < 60_000
+
+
+def test_garbage_is_collected_once_a_day_without_being_asked(worker: InMemoryWorker) -> None:
+    database = worker.database
+    assert start_due_gc(database) is None, "a new corpus has no garbage"
+    corpora, runs = CorpusRow.metadata.tables["corpora"], RunRow.metadata.tables["runs"]
+    change_rows(database, corpora, corpora.c.pk > 0, created_at=1)
+    run_id = start_due_gc(database)
+    assert run_id is not None
+    assert start_due_gc(database) is None
+    worker.run_all()
+    change_rows(database, JOBS, JOBS.c.run_id == run_id, available_at=0)
+    worker.run_all()
+    assert report(database, run_id).state == "succeeded"
+    assert start_due_gc(database) is None
+    change_rows(database, runs, runs.c.id == run_id, created_at=1)
+    assert start_due_gc(database) is not None

