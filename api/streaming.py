@@ -28,7 +28,7 @@ def event(name: str, data: bytes) -> bytes:
 
     Args:
         name: Its type.
-        data: JSON as `to_json` writes it: without line feeds.
+        data: JSON on one line, as `json_line` writes it.
     """
     return b"event: " + name.encode() + b"\ndata: " + data + b"\n\n"
 

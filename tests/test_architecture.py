@@ -48,7 +48,7 @@ TECHNOLOGIES: dict[str, tuple[str, ...]] = {
     "fastapi": ("api/",),
     "flower": (),
     "kombu": ("workers/",),
-    "openai": ("pipeline/retrieval/openai_embeddings.py",),
+    "openai": ("pipeline/generation/openai_chat.py", "pipeline/retrieval/openai_embeddings.py"),
     "opentelemetry": ("pipeline/telemetry/tracing.py",),
     "prometheus_client": ("pipeline/telemetry/metrics.py", "api/routes/"),
     "psycopg": (),

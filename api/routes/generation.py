@@ -13,7 +13,7 @@ from api.schemas import GenerateBody
 from api.streaming import EventStream, event, while_connected
 from pipeline.errors import ForefillError
 from pipeline.services.generating import Generated, Part
-from pipeline.services.presenting import JsonObject, to_json
+from pipeline.services.presenting import JsonObject, json_line
 from pipeline.services.presenting_generation import generated_object, piece_object
 
 router = APIRouter(prefix="/v1/generate", tags=["generation"], route_class=JsonRoute)
@@ -58,8 +58,8 @@ async def _events(first: Part, rest: AsyncGenerator[Part], body: GenerateBody) -
 
 def _event(part: Part, body: GenerateBody) -> bytes:
     if isinstance(part, Generated):
-        return event("done", to_json(_presented(part, body)))
-    return event("token", to_json(piece_object(part)))
+        return event("done", json_line(_presented(part, body)))
+    return event("token", json_line(piece_object(part)))
 
 
 def _presented(answer: Generated, body: GenerateBody) -> JsonObject:

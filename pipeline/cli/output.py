@@ -8,10 +8,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import orjson
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from pipeline.services.presenting import json_line
 
 
 class Output:
@@ -38,7 +39,7 @@ class Output:
     def emit(self, value: Mapping[str, Any]) -> None:
         """Print one object, numpy arrays and all, as a line of JSON; nothing without `--json`."""
         if self.as_json:
-            self.write(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE))
+            self.write(json_line(value) + b"\n")
 
     def write(self, data: bytes) -> None:
         """Write bytes to standard output as they are."""

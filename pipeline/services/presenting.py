@@ -26,12 +26,24 @@ from pipeline.tokenizers import TokenSpec
 JsonObject: TypeAlias = dict[str, Any]
 """An object that `to_json` can write: JSON values, tuples and numpy arrays."""
 
+_LINE_ENDS = {character.encode(): f"\\u{ord(character):04x}".encode() for character in "\x85\u2028\u2029"}
 _MIB = 1024 * 1024
 
 
 def to_json(value: object) -> bytes:
     """Write a value as compact JSON in UTF-8."""
     return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def json_line(value: object) -> bytes:
+    """Write a value as JSON that nobody takes for several lines, without a line feed at its end.
+
+    JSON may hold U+2028, U+2029 and U+0085 as they are, and many a library splits lines there.
+    """
+    line = to_json(value)
+    for character, escape in _LINE_ENDS.items():
+        line = line.replace(character, escape)
+    return line
 
 
 def time_text(milliseconds: int | None) -> str | None:

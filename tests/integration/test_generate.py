@@ -5,21 +5,21 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import qdrant_client
 import uvicorn
+from opentelemetry.trace import INVALID_SPAN_CONTEXT, NonRecordingSpan
 from starlette.testclient import TestClient
 
 from api.app import create_app
 from pipeline import TokenCachedRAG
 from pipeline.errors import Conflict
-from pipeline.factory import open_engine_client
+from pipeline.factory import open_engine_client, open_index_searcher
 from pipeline.generation import Completion, Usage
 from pipeline.settings import Settings
 from tests.support.api_world import BASE_URL, ApiWorld, open_api_world
@@ -112,20 +112,65 @@ def test_a_prompt_is_retrieves_ids_and_then_the_question_as_one_run(
     assert answer["prompt_text"] == found["prompt_text"]
 
 
+class Spans:
+    """Keeps what spans say, instead of a collector."""
+
+    def __init__(self) -> None:
+        self.ended: list[tuple[str, dict[str, Any]]] = []
+
+    def start_span(self, name: str) -> "Spans.Span":
+        return Spans.Span(self, name)
+
+    @contextmanager
+    def start_as_current_span(self, name: str) -> Iterator["Spans.Span"]:
+        span = self.start_span(name)
+        try:
+            yield span
+        finally:
+            span.end()
+
+    class Span(NonRecordingSpan):
+        def __init__(self, spans: "Spans", name: str) -> None:
+            super().__init__(INVALID_SPAN_CONTEXT)
+            self.spans, self.name, self.said = spans, name, dict[str, Any]()
+
+        def set_attributes(self, attributes: Mapping[str, Any]) -> None:
+            self.said.update(attributes)
+
+        def end(self, end_time: int | None = None) -> None:
+            self.spans.ended.append((self.name, self.said))
+
+
+@pytest.mark.parametrize("streams", [{}, {"stream": True}])
+def test_every_answer_is_a_span(vllm: TestClient, monkeypatch: pytest.MonkeyPatch, streams: dict[str, bool]) -> None:
+    spans = Spans()
+    monkeypatch.setattr("pipeline.services.generating.TRACER", spans)
+    answered = vllm.post("/v1/generate", json={**ASK, **streams})
+    answer = events(answered.text)[-1][1] if streams else answered.json()
+    ((name, said),) = spans.ended
+    assert name == "token_cached_rag.generate"
+    assert said == {
+        "cache_hit": True,
+        "doc_count": len(answer["passages"]),
+        "token_count": answer["context_tokens"] + answer["query_tokens"],
+        "latency_ms": answer["latency_ms"],
+    }
+
+
 def test_a_stream_has_tokens_and_then_the_answer(vllm: TestClient, engine: FakeEngine) -> None:
     whole = vllm.post("/v1/generate", json=ASK).json()
     response = vllm.post("/v1/generate", json={**ASK, "stream": True})
     assert response.headers["content-type"].startswith("text/event-stream")
+    assert len(response.text.splitlines()) == response.text.count("\n"), "no library takes a line for two"
     *tokens, (last, done) = events(response.text)
     assert {name for name, _ in tokens} == {"token"}
     assert [data["text"] for _, data in tokens] == list(engine.texts)
     assert [each for _, data in tokens for each in data["token_ids"]] == engine.ids
     assert last == "done"
-    timed = ("latency_ms", "metadata")
-    assert {key: done[key] for key in done if key not in timed} == {
-        key: whole[key] for key in whole if key not in timed
-    }
     assert done["metadata"]["timings_ms"]["first_token"] > 0
+    for varying in ("latency_ms", "metadata", "passages"):
+        del done[varying], whole[varying]
+    assert done == whole
     assert "prompt_token_ids" not in done
 
 
@@ -150,10 +195,10 @@ def test_hosted_apis_get_text_and_say_that_counts_are_estimates(world: ApiWorld,
 
 
 def test_the_budget_leaves_room_for_question_and_answer(vllm: TestClient) -> None:
-    room = {**ASK, "max_tokens": WINDOW_TOKENS - 60, "return_token_ids": True}
-    answer = vllm.post("/v1/generate", json=room).json()
+    most = WINDOW_TOKENS - 60
+    answer = vllm.post("/v1/generate", json={**ASK, "max_tokens": most, "return_token_ids": True}).json()
     assert answer["metadata"]["truncated"] is True
-    assert len(answer["prompt_token_ids"]) + room["max_tokens"] <= WINDOW_TOKENS
+    assert len(answer["prompt_token_ids"]) + most <= WINDOW_TOKENS
     none = vllm.post("/v1/generate", json={**ASK, "max_tokens": WINDOW_TOKENS})
     assert none.status_code == 422
     assert (none.json()["item"], "4,096" in none.json()["detail"]) == ("max_tokens", True)
@@ -346,9 +391,7 @@ def test_the_python_class_answers_with_a_client_given_by_the_caller(
     own = Echo("Paris" if client == "text" else made)
 
     async def ask() -> None:
-        vectors = qdrant_client.AsyncQdrantClient(
-            url=world.settings.qdrant_url, api_key=API_KEY, check_compatibility=False
-        )
+        vectors = open_index_searcher(world.settings)
         engine_client = open_engine_client(with_engine(world, engine_kind="vllm", engine_url=engine.url, model=MODEL))
         given = {"vllm": engine_client, None: None}.get(client, own)
         rag = TokenCachedRAG(vectors, given, None, corpus=CORPUS)

@@ -235,8 +235,9 @@ class FakeEngine:
             case "/completion":
                 return {"content": self.text, "tokens": self.ids, **self._end(seen, count)}
             case "/v1/chat/completions":
-                choice = {"index": 0, "message": {"role": "assistant", "content": self.text}, "finish_reason": "stop"}
-                return {**_chat("chat.completion"), "choices": [choice], "usage": _usage(12, count)}
+                message = {"role": "assistant", "content": self.text}
+                chosen: dict[str, Any] = {"index": 0, "message": message, "finish_reason": "stop"}
+                return {**_chat("chat.completion"), "choices": [chosen], "usage": _usage(12, count)}
             case _:
                 usage = {"input_tokens": 5, "cache_read_input_tokens": 7, "output_tokens": count}
                 content = [{"type": "text", "text": self.text}]

@@ -1,0 +1,135 @@
+"""The demo from start to stop, part by part."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from demo.asking import ask, ingest
+from demo.changing import delete, edit
+from demo.checks import CannotGoOn, Checks
+from demo.client import Answer, Client
+from demo.killing import kill
+from demo.processes import beyond_loopback, listening
+from demo.sample import CORPUS, Question, load_questions, load_texts
+from demo.scene import Scene
+from demo.screen import Screen
+from demo.stack import STOP_S, Ready, Stack
+from demo.tokenizing import load_tiktoken
+
+_FLOWER_TIMEOUT_S = 10.0
+
+
+def tell(screen: Screen, checks: Checks, folder: Path, *, command: Sequence[str]) -> None:
+    """Show everything; whatever happens, stop what was started and check that it is gone.
+
+    Args:
+        screen: Where it is shown.
+        checks: Takes the claims.
+        folder: Empty; everything is written there.
+        command: What runs `forefill`.
+    """
+    stack = Stack(folder, command=command)
+    try:
+        with _errors_are_failures(checks):
+            _perform(screen, checks, stack)
+    finally:
+        _stop(screen, checks, stack)
+
+
+def _perform(screen: Screen, checks: Checks, stack: Stack) -> None:
+    ready = _start(screen, checks, stack)
+    with Client(ready.api, corpus=CORPUS) as client:
+        scene = Scene(
+            screen=screen,
+            checks=checks,
+            stack=stack,
+            ready=ready,
+            client=client,
+            judge=load_tiktoken(stack.folder),
+            folder=stack.folder,
+            texts=load_texts(),
+            questions=load_questions(),
+        )
+        ingest(scene)
+        (edited, deleted) = _choose(ask(scene))
+        edit(scene, *edited)
+        delete(scene, *deleted)
+        kill(scene, deleted=deleted[1])
+        _look_at_flower(scene)
+
+
+@contextmanager
+def _errors_are_failures(checks: Checks) -> Iterator[None]:
+    """Turn what keeps the demo from going on into a claim that did not hold."""
+    try:
+        yield
+    except (CannotGoOn, httpx.HTTPError, OSError) as error:
+        checks.fail("the demo went on to its end", expected="no error", seen=f"{type(error).__name__}: {error}")
+
+
+def _start(screen: Screen, checks: Checks, stack: Stack) -> Ready:
+    screen.step("Start everything on this machine")
+    screen.command(f"forefill up --data-dir {stack.folder}/data --port 0")
+    began = time.monotonic()
+    with screen.waiting("starting API, workers, dispatcher, beat, Flower, two Valkeys and Qdrant's engine"):
+        ready = stack.start()
+    spent_s = time.monotonic() - began
+    processes = stack.family.note(ready.supervisor)
+    addresses = listening(processes)
+    checks.holds(
+        f"ready after {spent_s:.1f} s: {len(processes)} processes, API at {ready.api}",
+        addresses,
+        expected="processes that listen",
+        seen="none",
+    )
+    checks.equal(
+        f"all {len(addresses)} ports are on loopback: nobody else can reach them",
+        expected=[],
+        seen=beyond_loopback(addresses),
+    )
+    return ready
+
+
+def _choose(pairs: list[tuple[Question, Answer]]) -> tuple[tuple[Question, str], tuple[Question, str]]:
+    """Return two questions with a document each that answers them and was found."""
+    found = [
+        (question, document_id)
+        for question, answer in pairs
+        for document_id in sorted(question.relevant & answer.generations.keys())
+    ]
+    if len(found) < 2:
+        raise CannotGoOn("fewer than two questions found their document: there is nothing to edit and to delete")
+    return found[0], found[1]
+
+
+def _look_at_flower(scene: Scene) -> None:
+    scene.screen.step("Look at the workers in Flower")
+    url = f"{scene.ready.flower}/api/workers"
+    user, _, password = scene.ready.flower_login.partition(":")
+    with httpx.Client(timeout=_FLOWER_TIMEOUT_S, trust_env=False) as http:
+        stranger = http.get(url).status_code
+        answer = http.get(url, auth=(user, password))
+    workers: Mapping[str, object] = answer.json() if answer.status_code == httpx.codes.OK else {}
+    names = sorted(name.partition("@")[0] for name in workers)
+    scene.checks.equal(
+        f"Flower at {scene.ready.flower} answers {answer.status_code} with a login and knows {', '.join(names)}; "
+        f"without one {stranger}",
+        expected=(401, 200, ["bulk", "interactive"]),
+        seen=(stranger, answer.status_code, names),
+    )
+
+
+def _stop(screen: Screen, checks: Checks, stack: Stack) -> None:
+    screen.step("Stop everything")
+    code, spent_s = stack.stop()
+    left = stack.end_what_is_left()
+    checks.holds(
+        f"`forefill up` ended {spent_s:.1f} s after SIGTERM",
+        code == 0 and spent_s <= STOP_S,
+        expected=f"exit code 0 within {STOP_S:g} s",
+        seen=f"exit code {code} after {spent_s:.1f} s",
+    )
+    checks.equal("no process that was started here is left", expected=[], seen=left)
