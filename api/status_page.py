@@ -66,7 +66,8 @@ def _lookups(stats: LookupStats) -> tuple[object, ...]:
 
 
 def _coverage(entry: Coverage) -> tuple[object, ...]:
-    return entry.corpus, entry.spec, entry.passages, f"{100 * entry.share:.1f} %", entry.tokens
+    share = "unknown" if entry.share is None else f"{100 * entry.share:.1f} %"
+    return entry.corpus, entry.spec, entry.passages, share, entry.tokens
 
 
 def _queue(queue: QueueStatus) -> tuple[object, ...]:

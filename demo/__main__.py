@@ -19,7 +19,8 @@ from demo.story import tell
 def main(arguments: Sequence[str]) -> int:
     """Show everything in a temporary folder and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m demo", description="The main job, shown and checked.")
-    parser.parse_args(arguments)
+    parser.add_argument("--llm", action="store_true", help="also have a small real engine answer two questions")
+    llm = parser.parse_args(arguments).llm
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
     screen = Screen()
@@ -28,10 +29,10 @@ def main(arguments: Sequence[str]) -> int:
     except CannotGoOn as error:
         screen.title(f"demo: {error}")
         return 1
-    return show(screen, command)
+    return show(screen, command, llm=llm)
 
 
-def show(screen: Screen, command: Sequence[str]) -> int:
+def show(screen: Screen, command: Sequence[str], *, llm: bool = False) -> int:
     """Tell the story, say how it went, and return the exit code.
 
     The folder is removed; after a failure it is kept, for its logs.
@@ -41,7 +42,7 @@ def show(screen: Screen, command: Sequence[str]) -> int:
     folder = Path(tempfile.mkdtemp(prefix="forefill-demo-"))
     screen.title("Forefill: a corpus tokenized before anyone asks about it")
     try:
-        tell(screen, checks, folder, command=command)
+        tell(screen, checks, folder, command=command, llm=llm)
     finally:
         if checks.all_held:
             shutil.rmtree(folder)

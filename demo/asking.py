@@ -47,7 +47,7 @@ def ask(scene: Scene) -> list[tuple[Question, Answer]]:
     found = sum(map(_found, pairs))
     scene.checks.holds(
         f"a document that answers it is among the five passages for {found} of {len(pairs)} questions",
-        2 * found > len(pairs),
+        held=2 * found > len(pairs),
         expected="most of them",
         seen=str(found),
     )
@@ -66,7 +66,7 @@ def check_answers(scene: Scene, answers: list[Answer], when: str) -> None:
     sources = sorted({source for answer in answers for source in answer.sources})
     scene.checks.holds(
         "every passage's ids came from the cache",
-        all(answer.all_hit for answer in answers),
+        held=all(answer.all_hit for answer in answers),
         expected="l1 and l2 only (memory and Redis)",
         seen=", ".join(sources) or "no passages",
     )
@@ -81,12 +81,10 @@ def run_seconds(run: dict[str, Any]) -> float:
 def _ask_once(scene: Scene, *, show: bool) -> Round:
     scene.client.reset_stats()
     answers = []
-    with scene.screen.progress("asking", total=len(scene.questions), unit="questions") as advance:
-        for number, question in enumerate(scene.questions, start=1):
-            answers.append(answer := scene.client.retrieve(question.text))
-            advance(number)
-            if show:
-                scene.screen.line(_describe(question, answer))
+    for question in scene.questions:
+        answers.append(answer := scene.client.retrieve(question.text))
+        if show:
+            scene.screen.line(_describe(question, answer))
     stats = scene.client.stats()
     return Round(answers, hit_rate=stats["hit_rate"], hits=stats["hits"], misses=stats["misses"])
 

@@ -44,7 +44,7 @@ def edit(scene: Scene, question: Question, document_id: str) -> None:
     )
     scene.checks.holds(
         "the new ids are tiktoken's, and were in the cache before the question came",
-        scene.is_exact(after) and after.all_hit and after.token_ids != before.token_ids,
+        held=scene.is_exact(after) and after.all_hit and after.token_ids != before.token_ids,
         expected="new ids, equal to tiktoken's, every passage from the cache",
         seen=f"exact: {scene.is_exact(after)}, sources: {after.sources}",
     )
@@ -68,7 +68,7 @@ def delete(scene: Scene, question: Question, document_id: str) -> None:
     )
     scene.checks.holds(
         "what is left has tiktoken's ids, all from the cache",
-        scene.is_exact(after) and after.all_hit,
+        held=scene.is_exact(after) and after.all_hit,
         expected="exact ids, every passage from the cache",
         seen=f"exact: {scene.is_exact(after)}, sources: {after.sources}",
     )

@@ -1,7 +1,10 @@
 """Claims of the demo: each is checked, said, and remembered. One that does not hold ends the demo with exit code 1."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+
+import httpx
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +47,20 @@ class Checks:
 
     def equal(self, sentence: str, *, expected: object, seen: object) -> bool:
         """Claim that what was seen is what was expected, and return whether it is."""
-        return self.holds(sentence, expected == seen, expected=str(expected), seen=str(seen))
+        return self.holds(sentence, held=expected == seen, expected=str(expected), seen=str(seen))
 
-    def holds(self, sentence: str, held: object, *, expected: str, seen: str) -> bool:
+    def holds(self, sentence: str, *, held: object, expected: str, seen: str) -> bool:
         """Make a claim whose truth was found out elsewhere, and return it."""
         claim = Claim(sentence, bool(held), expected, seen)
         self.claims.append(claim)
         self._say(claim)
         return claim.held
 
-    def fail(self, sentence: str, *, expected: str, seen: str) -> None:
-        """Note that something claimed could not even be looked at."""
-        self.holds(sentence, held=False, expected=expected, seen=seen)
+    @contextmanager
+    def errors_are_failures(self) -> Iterator[None]:
+        """Turn what keeps the demo from going on, in a `with` block, into a claim that did not hold."""
+        try:
+            yield
+        except (CannotGoOn, httpx.HTTPError, OSError) as error:
+            seen = f"{type(error).__name__}: {error}"
+            self.holds("the demo went on to its end", held=False, expected="no error", seen=seen)

@@ -12,6 +12,7 @@ from demo.checks import CannotGoOn
 
 _TIMEOUT_S = 30.0
 _RUN_S = 120.0
+_GENERATE_S = 120.0
 _LOOK_S = 0.01
 _ENDED = {"succeeded", "partial", "failed", "cancelled"}
 
@@ -65,6 +66,25 @@ class Client:
             latency_ms=answer["metadata"]["latency_ms"],
             timings_ms=answer["metadata"]["timings_ms"],
         )
+
+    def retrieve_ids(self, query: str, *, max_context_tokens: int) -> list[int]:
+        """Return the ids of a question's context."""
+        body = {"corpus": self._corpus, "query": query, "max_context_tokens": max_context_tokens}
+        ids: list[int] = self._object("POST", "/v1/retrieve", json=body)["token_ids"]
+        return ids
+
+    def generate(self, query: str, *, max_context_tokens: int, max_tokens: int) -> dict[str, Any]:
+        """Return the engine's likeliest answer, with all ids and the prompt's text."""
+        body = {
+            "corpus": self._corpus,
+            "query": query,
+            "max_context_tokens": max_context_tokens,
+            "max_tokens": max_tokens,
+            "temperature": 0,
+            "return_token_ids": True,
+            "include_text": True,
+        }
+        return self._object("POST", "/v1/generate", json=body, timeout=_GENERATE_S)
 
     def put(self, texts: dict[str, str]) -> str:
         """Set documents and return the id of the run."""

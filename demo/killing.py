@@ -84,7 +84,7 @@ def _kill_in_the_middle(scene: Scene, run_id: str, victim: psutil.Process) -> Ki
 def _claim_kill(scene: Scene, killed: Kill, victim: psutil.Process) -> None:
     scene.checks.holds(
         f"SIGKILL to worker {victim.pid} of the ready line with {killed.done:,} of {killed.documents:,} documents done",
-        has_ended(victim) and killed.pending_after > 0,
+        held=has_ended(victim) and killed.pending_after > 0,
         expected="the process is gone and documents still wait",
         seen=f"gone: {has_ended(victim)}, waiting: {killed.pending_after:,}",
     )

@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rich import box
 from rich.table import Table
 
 from demo.client import Answer
@@ -80,10 +81,16 @@ def rows(measured: Measurements) -> list[tuple[str, str, str, str]]:
 
 def build_table(measured: Measurements) -> Table:
     """Return the table for a terminal."""
-    table = Table(title="What it did, and where the milliseconds of a query went", title_justify="left")
-    table.add_column("")
-    table.add_column("asked first", justify="right", no_wrap=True)
-    table.add_column("asked again", justify="right", no_wrap=True)
+    table = Table(
+        title="What it did, and where the milliseconds of a query went",
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE,
+        pad_edge=False,
+    )
+    table.add_column("", no_wrap=True)
+    table.add_column("first asked", justify="right", no_wrap=True)
+    table.add_column("again", justify="right", no_wrap=True)
     table.add_column("", style="dim")
     ends = {"relevant document found", "whole query"}
     for row in rows(measured):

@@ -1,8 +1,8 @@
 """The demo from start to stop, part by part."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -11,6 +11,7 @@ from demo.asking import ask, ingest
 from demo.changing import delete, edit
 from demo.checks import CannotGoOn, Checks
 from demo.client import Answer, Client
+from demo.generating import engine_running, engine_variables, generate
 from demo.killing import kill
 from demo.processes import beyond_loopback, listening
 from demo.sample import CORPUS, Question, load_questions, load_texts
@@ -18,11 +19,13 @@ from demo.scene import Scene
 from demo.screen import Screen
 from demo.stack import STOP_S, Ready, Stack
 from demo.tokenizing import load_tiktoken
+from tests.support.llm import Engine
 
 _FLOWER_TIMEOUT_S = 10.0
+_ANSWERED = 2
 
 
-def tell(screen: Screen, checks: Checks, folder: Path, *, command: Sequence[str]) -> None:
+def tell(screen: Screen, checks: Checks, folder: Path, *, command: Sequence[str], llm: bool = False) -> None:
     """Show everything; whatever happens, stop what was started and check that it is gone.
 
     Args:
@@ -30,16 +33,23 @@ def tell(screen: Screen, checks: Checks, folder: Path, *, command: Sequence[str]
         checks: Takes the claims.
         folder: Empty; everything is written there.
         command: What runs `forefill`.
+        llm: Whether a real engine answers two of the questions.
     """
-    stack = Stack(folder, command=command)
-    try:
-        with _errors_are_failures(checks):
-            _perform(screen, checks, stack)
-    finally:
-        _stop(screen, checks, stack)
+    with ExitStack() as opened, checks.errors_are_failures():
+        engine = opened.enter_context(engine_running(folder)) if llm else None
+        stack = Stack(folder, command=command, variables=engine_variables(engine) if engine else None)
+        try:
+            with checks.errors_are_failures():
+                _perform(screen, checks, stack, engine)
+        finally:
+            if engine is not None:
+                engine.close()
+            _stop(screen, checks, stack)
 
 
-def _perform(screen: Screen, checks: Checks, stack: Stack) -> None:
+def _perform(screen: Screen, checks: Checks, stack: Stack, engine: Engine | None) -> None:
+    if engine is not None:
+        stack.family.note(engine.process.pid)
     ready = _start(screen, checks, stack)
     with Client(ready.api, corpus=CORPUS) as client:
         scene = Scene(
@@ -58,16 +68,9 @@ def _perform(screen: Screen, checks: Checks, stack: Stack) -> None:
         edit(scene, *edited)
         delete(scene, *deleted)
         kill(scene, deleted=deleted[1])
+        if engine is not None:
+            generate(scene, engine, scene.questions[:_ANSWERED])
         _look_at_flower(scene)
-
-
-@contextmanager
-def _errors_are_failures(checks: Checks) -> Iterator[None]:
-    """Turn what keeps the demo from going on into a claim that did not hold."""
-    try:
-        yield
-    except (CannotGoOn, httpx.HTTPError, OSError) as error:
-        checks.fail("the demo went on to its end", expected="no error", seen=f"{type(error).__name__}: {error}")
 
 
 def _start(screen: Screen, checks: Checks, stack: Stack) -> Ready:
@@ -81,7 +84,7 @@ def _start(screen: Screen, checks: Checks, stack: Stack) -> Ready:
     addresses = listening(processes)
     checks.holds(
         f"ready after {spent_s:.1f} s: {len(processes)} processes, API at {ready.api}",
-        addresses,
+        held=addresses,
         expected="processes that listen",
         seen="none",
     )
@@ -128,7 +131,7 @@ def _stop(screen: Screen, checks: Checks, stack: Stack) -> None:
     left = stack.end_what_is_left()
     checks.holds(
         f"`forefill up` ended {spent_s:.1f} s after SIGTERM",
-        code == 0 and spent_s <= STOP_S,
+        held=code == 0 and spent_s <= STOP_S,
         expected=f"exit code 0 within {STOP_S:g} s",
         seen=f"exit code {code} after {spent_s:.1f} s",
     )

@@ -81,7 +81,7 @@ def load_rivals(folder: Path, judge: tiktoken.Encoding) -> list[Rival]:
 
 
 def time_rival(rival: Rival, prompts: Sequence[tuple[str, list[int]]], *, warm_up: Iterable[str]) -> Timing:
-    """Tokenize every prompt several times with a tokenizer that has seen the corpus before.
+    """Tokenize all prompts in turn, several times over, with a tokenizer that has seen the corpus before.
 
     Args:
         rival: The tokenizer.
@@ -92,16 +92,18 @@ def time_rival(rival: Rival, prompts: Sequence[tuple[str, list[int]]], *, warm_u
         rival.encode(text)
     return Timing(
         name=rival.name,
-        median_ms=statistics.median(_time_ms(rival, text) for text, _ in prompts),
+        median_ms=statistics.median(statistics.median(spent) for spent in _times_ms(rival, prompts)),
         equal=sum(list(map(int, rival.encode(text))) == ids for text, ids in prompts),
         prompts=len(prompts),
     )
 
 
-def _time_ms(rival: Rival, text: str) -> float:
-    spent = []
+def _times_ms(rival: Rival, prompts: Sequence[tuple[str, list[int]]]) -> list[list[float]]:
+    """Return the times of each prompt, in whose turns all others come between."""
+    spent: list[list[float]] = [[] for _ in prompts]
     for _ in range(_REPEATS):
-        began = time.perf_counter()
-        rival.encode(text)
-        spent.append((time.perf_counter() - began) * 1000)
-    return statistics.median(spent)
+        for place, (text, _) in enumerate(prompts):
+            began = time.perf_counter()
+            rival.encode(text)
+            spent[place].append((time.perf_counter() - began) * 1000)
+    return spent

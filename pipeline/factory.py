@@ -43,6 +43,7 @@ class ProcessContext:
 
     job_runner: JobRunner
     nudger: Nudger
+    database: Database
     close: Callable[[], None]
 
 
@@ -110,7 +111,7 @@ def open_worker_context(settings: Settings, *, worker: str) -> ProcessContext:
         for part in (nudger, embedder, index, cache, database):
             part.close()
 
-    return ProcessContext(runner, nudger, close)
+    return ProcessContext(runner, nudger, database, close)
 
 
 def corpus_defaults(settings: Settings, database: Database) -> CorpusDefaults:

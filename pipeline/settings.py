@@ -195,4 +195,4 @@ def load_settings(data_dir: Path | None = None) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = "FOREFILL_" + ".".join(str(part) for part in first["loc"]).upper()
-        raise ConfigurationError(f"{name}: {first['msg']}") from error
+        raise ConfigurationError(f"{name}: {first['msg'].removeprefix('Value error, ')}") from error

@@ -15,6 +15,9 @@ from pipeline.settings import Settings, load_settings
 TASK_TIME_LIMIT_S = 60
 """A job stops by itself after 20 s; this ends a hung tokenizer."""
 
+BEAT_S = 30.0
+"""Seconds between two looks of beat at the schedules; the dispatcher looks every second by itself."""
+
 
 def celery_settings(settings: Settings) -> dict[str, Any]:
     """Return Celery's configuration for these settings."""
@@ -33,6 +36,13 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "task_acks_on_failure_or_timeout": True,  # retry is decided in SQL
         "task_time_limit": TASK_TIME_LIMIT_S,
         "task_soft_time_limit": TASK_TIME_LIMIT_S - 10,
+        "beat_schedule": {
+            "evaluate-schedules": {
+                "task": "forefill.evaluate_schedules",
+                "schedule": BEAT_S,
+                "options": {"queue": "maintenance", "expires": BEAT_S},  # the next one makes up for it
+            }
+        },
         "worker_concurrency": settings.worker_concurrency,
         "worker_prefetch_multiplier": 0,
         "worker_disable_prefetch": True,  # with 0 above: no credit leaks on a timed-out acknowledgement

@@ -9,18 +9,26 @@ from kombu.exceptions import OperationalError
 from redis import Redis
 from redis.exceptions import RedisError
 
+from pipeline.database import Database
 from pipeline.errors import Unavailable
-from pipeline.factory import open_database
+from pipeline.factory import open_database, open_token_writer
+from pipeline.jobs.chores import Chore, ChoreThread
 from pipeline.jobs.dispatcher import Dispatcher
 from pipeline.jobs.redis_nudge import NudgeListener
 from pipeline.jobs.store import Publishable
+from pipeline.services.cache_epoch import watch_cache
 from pipeline.services.corpus_removal import purge_dropped
+from pipeline.services.refilling import pursue_refills, pursue_verifications
+from pipeline.services.schedules import evaluate_schedules
 from pipeline.settings import Settings, load_settings
 from pipeline.telemetry.logs import configure_logging, get_logger
+from pipeline.token_cache import TokenWriter
 from workers.app import create_app
 from workers.tasks import RUN_JOB
 
 _log = get_logger(__name__)
+
+_CACHE_TIMEOUT_S = 1.0
 
 
 class CeleryPublisher:
@@ -71,10 +79,24 @@ def run(settings: Settings, stop: threading.Event) -> None:
     dispatcher = Dispatcher(
         database, publisher, republish_s=settings.republish_s, sweep=lambda: purge_dropped(database)
     )
+    cache = open_token_writer(settings, timeout_s=_CACHE_TIMEOUT_S)
+    chores = ChoreThread(choose_chores(database, cache), leads=lambda: dispatcher.leads)
     _log.info("dispatcher.started")
+    chores.start()
     dispatcher.run(interval_s=settings.dispatch_interval_s, stop=stop, wait=listener.wait)
-    listener.close()
-    database.close()
+    chores.close()
+    for part in (listener, cache, database):
+        part.close()
+
+
+def choose_chores(database: Database, cache: TokenWriter) -> list[Chore]:
+    """Return what a leading dispatcher does beside dispatching; each is soon done when there is nothing to do."""
+    return [
+        Chore("schedules", 1.0, lambda: evaluate_schedules(database)),
+        Chore("cache", 2.0, lambda: watch_cache(database, cache)),
+        Chore("refills", 2.0, lambda: pursue_refills(database)),
+        Chore("verifications", 5.0, lambda: pursue_verifications(database)),
+    ]
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from billiard.util import set_pdeathsig
 from pipeline.errors import Unavailable
 from pipeline.factory import ProcessContext, open_database, open_worker_context
 from pipeline.jobs.presence import announce_worker, retire_worker
+from pipeline.services.schedules import evaluate_schedules
 from pipeline.settings import Settings
 from pipeline.telemetry.logs import get_logger
 from workers.metrics import remove_counts, serve_metrics
@@ -33,14 +34,27 @@ class ChildProcess:
 
     def run(self, job_pk: int, *, delivery_id: str, redelivered: bool) -> None:
         """Run one job; whatever it left, the dispatcher is told to look."""
+        context = self._opened()
+        try:
+            context.job_runner.run(job_pk, delivery_id=delivery_id, redelivered=redelivered)
+        except Unavailable as error:
+            _log.warning("job.left", job_id=job_pk, service=error.service, error=str(error))
+        context.nudger.nudge()
+
+    def evaluate_schedules(self) -> None:
+        """Start the runs that schedules mean by now, as the dispatcher does by itself."""
+        context = self._opened()
+        try:
+            evaluate_schedules(context.database)
+        except Unavailable as error:
+            _log.warning("schedules.left", service=error.service, error=str(error))
+        context.nudger.nudge()
+
+    def _opened(self) -> ProcessContext:
         if self._context is None:
             self.open()
         assert self._context is not None  # noqa: S101  # opened above
-        try:
-            self._context.job_runner.run(job_pk, delivery_id=delivery_id, redelivered=redelivered)
-        except Unavailable as error:
-            _log.warning("job.left", job_id=job_pk, service=error.service, error=str(error))
-        self._context.nudger.nudge()
+        return self._context
 
     def close(self, **_signal: Any) -> None:
         """Release the resources of this process."""

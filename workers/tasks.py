@@ -1,4 +1,4 @@
-"""The one task: a job's number in, a service call, nothing out."""
+"""The tasks: a number or nothing in, a service call, nothing out."""
 
 from typing import Any
 
@@ -7,13 +7,20 @@ from celery import Celery
 from workers.lifecycle import ChildProcess
 
 RUN_JOB = "forefill.run_job"
-"""Name of the task, as Flower shows it."""
+"""Name of the task that runs a job, as Flower shows it."""
+
+EVALUATE_SCHEDULES = "forefill.evaluate_schedules"
+"""Name of the task that beat sends: the dispatcher's own look at schedules, once more."""
 
 
 def register(app: Celery, child: ChildProcess) -> None:
-    """Add the task to an application."""
+    """Add the tasks to an application."""
 
     @app.task(name=RUN_JOB, bind=True)  # type: ignore[untyped-decorator]  # Celery publishes no types
     def run_job(self: Any, job_id: int) -> None:
         redelivered = bool((self.request.delivery_info or {}).get("redelivered"))
         child.run(job_id, delivery_id=self.request.id, redelivered=redelivered)
+
+    @app.task(name=EVALUATE_SCHEDULES)  # type: ignore[untyped-decorator]  # as above
+    def evaluate_schedules() -> None:
+        child.evaluate_schedules()

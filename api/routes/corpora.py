@@ -50,4 +50,4 @@ async def drop(context: Context, name: CorpusName) -> Response:
 
 
 def _present(report: CorpusReport) -> JsonObject:
-    return corpus_object(report.corpus, spec_id=report.spec_id)
+    return corpus_object(report.corpus, spec_id=report.spec_id, next_run_at=report.next_run_at)

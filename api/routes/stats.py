@@ -7,11 +7,11 @@ from fastapi import APIRouter, Query, Response
 from api.bodies import JsonRoute, json_answer
 from api.dependencies import Context, CurrentCaller
 from api.paths import require_possible_corpus
-from pipeline.errors import InvalidInput, Unavailable
+from pipeline.errors import Unavailable
 from pipeline.jobs.store import queue_status
 from pipeline.services.cache_clearing import clear_entries
 from pipeline.services.inspection import list_coverage
-from pipeline.services.presenting import stats_object
+from pipeline.services.presenting import cleared_object, stats_object
 from pipeline.telemetry.logs import get_logger
 from pipeline.token_cache import CacheServer
 
@@ -56,13 +56,12 @@ async def clear(
     refill: Annotated[bool, Query(description="Queue filling it again.")] = True,
 ) -> Response:
     """Drop token entries, and nothing else that the cache may hold."""
-    if refill:
-        raise InvalidInput("refill: refilling is not available yet; clear with refill=false", item="refill")
     if corpus is None:
         caller.require_every_corpus()
     else:
         caller.require_corpus(corpus)
         require_possible_corpus(corpus)
-    cleared = await context.in_thread(lambda: clear_entries(context.database, context.cache, corpus=corpus))
+    cleared = await context.write(lambda: clear_entries(context.database, context.cache, corpus=corpus, refill=refill))
     context.read_path.cache.clear_memory()
-    return json_answer({"cleared": cleared})
+    context.nudger.nudge()
+    return json_answer(cleared_object(cleared))

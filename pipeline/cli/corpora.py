@@ -12,7 +12,7 @@ from pipeline.factory import corpus_defaults
 from pipeline.services.corpus_removal import drop_corpus
 from pipeline.services.corpus_settings import CorpusChange, CorpusReport, describe_corpora, put_corpus
 from pipeline.services.inspection import count_states
-from pipeline.services.presenting import corpus_object
+from pipeline.services.presenting import corpus_object, time_text
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="1 to 63 of a-z 0-9 _ -")]
 Spec = Annotated[str | None, typer.Option(metavar="SPEC", help="Token spec, ENCODING/FRAME.")]
@@ -37,10 +37,11 @@ def list_all(call: Call) -> None:
         reports = describe_corpora(connection)
         states = [count_states(connection, report.corpus.pk) for report in reports]
     rows = [
-        (r.corpus.name, r.spec_id, sum(count.values()) - count["deleted"], r.corpus.schedule, r.corpus.splitter)
+        (r.corpus.name, r.spec_id, sum(count.values()) - count["deleted"], _schedule(r), time_text(r.next_run_at),
+         r.corpus.splitter)
         for r, count in zip(reports, states, strict=True)
-    ]
-    call.output.table(("CORPUS", "SPEC", "DOCUMENTS", "SCHEDULE", "SPLITTER"), rows)
+    ]  # fmt: skip
+    call.output.table(("CORPUS", "SPEC", "DOCUMENTS", "SCHEDULE", "NEXT RUN", "SPLITTER"), rows)
     call.output.emit({"corpora": [_object(report) for report in reports], "next": None})
 
 
@@ -98,5 +99,10 @@ def remove(
     call.output.emit({"name": name, "removed": True})
 
 
+def _schedule(report: CorpusReport) -> str | None:
+    corpus = report.corpus
+    return None if corpus.schedule is None else f"{corpus.schedule} {corpus.timezone}"
+
+
 def _object(report: CorpusReport) -> dict[str, Any]:
-    return corpus_object(report.corpus, spec_id=report.spec_id)
+    return corpus_object(report.corpus, spec_id=report.spec_id, next_run_at=report.next_run_at)

@@ -31,6 +31,7 @@ COMMANDS = {
     "generate": "generate",
     "status": "status",
     "explain": "explain",
+    "cache": "cache",
     "doctor": "doctor",
     "api": "processes",
     "worker": "processes",

@@ -99,8 +99,9 @@ def _proof(report: ValidationReport) -> str:
     return proof
 
 
-def _coverage(coverage: dict[str, float]) -> str | None:
-    return ", ".join(f"{corpus} {share:.0%}" for corpus, share in sorted(coverage.items())) or None
+def _coverage(coverage: dict[str, float | None]) -> str | None:
+    shown = {corpus: "unknown" if share is None else f"{share:.0%}" for corpus, share in coverage.items()}
+    return ", ".join(f"{corpus} {share}" for corpus, share in sorted(shown.items())) or None
 
 
 def _read_frame(given: str) -> str | bytes:

@@ -13,7 +13,7 @@ from pipeline.cli.patience import patiently
 from pipeline.documents.states import DocumentState
 from pipeline.factory import open_token_writer
 from pipeline.services.overview import Overview, take_overview
-from pipeline.services.presenting import JsonObject, coverage_object, queues_object, run_object
+from pipeline.services.presenting import JsonObject, coverage_object, queues_object, run_object, time_text
 from pipeline.settings import MIB
 
 _CACHE_TIMEOUT_S = 1.0
@@ -58,6 +58,7 @@ def overview_object(overview: Overview) -> JsonObject:
             {"name": w.name, "queues": list(w.queues), "concurrency": w.concurrency, "seen_s": w.seen_s}
             for w in overview.workers
         ],
+        "next_runs": {name: time_text(at) for name, at in overview.next_runs.items()},
         "dispatcher": overview.dispatcher,
         "runs": [run_object(run) for run in overview.runs],
         "cache": None
@@ -91,13 +92,16 @@ def _show(overview: Overview, output: Output) -> None:
     for worker in overview.workers:
         output.line(f"worker {worker.name}: {worker.concurrency} children on {', '.join(worker.queues)}")
     output.line(f"dispatcher {overview.dispatcher or 'none: start `forefill dispatcher`'}")
+    for name, at in overview.next_runs.items():
+        output.line(f"next run of {name} {time_text(at)}")
     for run in overview.runs:
         output.line(describe_run(run))
     output.line(_cache(overview))
 
 
-def _coverage(shares: dict[str, float]) -> str:
-    return ", ".join(f"{share:.1%} {spec}" for spec, share in shares.items()) or "-"
+def _coverage(shares: dict[str, float | None]) -> str:
+    shown = {spec: "unknown" if share is None else f"{share:.1%}" for spec, share in shares.items()}
+    return ", ".join(f"{share} {spec}" for spec, share in shown.items()) or "-"
 
 
 def _cache(overview: Overview) -> str:

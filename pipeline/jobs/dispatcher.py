@@ -98,6 +98,12 @@ class Dispatcher:
         self._holder = holder or f"{socket.gethostname()}:{os.getpid()}"
         self._sweep = sweep
         self._swept_at = float("-inf")
+        self._leads = False
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process led when it last looked."""
+        return self._leads
 
     def tick(self) -> TickReport:
         """Look once: rescue, settle, plan, publish.
@@ -105,7 +111,9 @@ class Dispatcher:
         Raises:
             Unavailable: Database or broker did not answer.
         """
-        if not lead(self._database, ROLE, holder=self._holder, lease_s=LEAD_S):
+        self._leads = False
+        self._leads = lead(self._database, ROLE, holder=self._holder, lease_s=LEAD_S)
+        if not self._leads:
             return TickReport(leads=False)
         rescued = rescue_expired(self._database)
         if rescued:

@@ -1,5 +1,6 @@
 """Why a document is, or is not, served and cached: everything SQL and the cache know about it, and what comes next."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from pipeline.errors import NotFound
 from pipeline.jobs.claims import JOBS
 from pipeline.jobs.states import JobState, Outcome
 from pipeline.jobs.store import queue_status
-from pipeline.jobs.tables import RunItemRow
+from pipeline.jobs.tables import RunItemRow, RunRow
 from pipeline.services.inspection import DocumentReport, PresenceCheck, get_document
 
 
@@ -90,7 +91,12 @@ def explain_document(
         jobs=jobs,
         runs=_runs(connection, row.pk),
         next=what_next(
-            document, published_generation=row.published_generation, jobs=jobs, workers=workers, due_in_s=due_in_s
+            document,
+            published_generation=row.published_generation,
+            jobs=jobs,
+            workers=workers,
+            due_in_s=due_in_s,
+            backfills=_backfills(connection, corpus.pk),
         ),
     )
 
@@ -102,6 +108,7 @@ def what_next(
     jobs: tuple[JobReport, ...],
     workers: int,
     due_in_s: float,
+    backfills: Sequence[str] = (),
 ) -> str:
     """Return in one sentence what will happen to a document without anybody doing anything, or what must be done."""
     if document.state == DocumentState.DEAD:
@@ -111,6 +118,8 @@ def what_next(
             return "nothing: it is deleted, and search cannot find it any more"
         missing = sum(not passage.cached for passage in document.passages)
         if missing:
+            if backfills:
+                return f"{missing} of its entries are not in the cache: run {backfills[0]} fills them again"
             return f"{missing} of its entries are not in the cache: the next query that finds them writes them back"
         return "nothing: its newest generation is served, and every entry is in the cache"
     return _of_waiting(jobs, workers=workers, due_in_s=due_in_s)
@@ -177,6 +186,14 @@ def _jobs(connection: Connection, row: "Row[*tuple[Any, ...]]") -> tuple[JobRepo
         )
         for job in connection.execute(statement)
     )
+
+
+def _backfills(connection: Connection, corpus_pk: int) -> list[str]:
+    """Return the unfinished runs that write missing entries of a corpus, the oldest first."""
+    statement = select(RunRow.id).where(
+        RunRow.corpus_pk == corpus_pk, RunRow.kind.in_(["backfill", "retokenize"]), RunRow.finished_at.is_(None)
+    )
+    return list(connection.execute(statement.order_by(RunRow.id)).scalars())
 
 
 def _runs(connection: Connection, document_pk: int) -> tuple[str, ...]:

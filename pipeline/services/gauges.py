@@ -8,11 +8,12 @@ from pipeline.telemetry import metrics
 
 
 def refresh_gauges(connection: Connection) -> None:
-    """Set coverage by corpus and spec, and depth and oldest wait by queue; dropped corpora disappear."""
+    """Set coverage by corpus and spec, and depth and oldest wait by queue; what is unknown or dropped disappears."""
     coverage, queues = list_coverage(connection), queue_status(connection)
     metrics.COVERAGE.clear()
     for entry in coverage:
-        metrics.COVERAGE.labels(entry.corpus, entry.spec).set(entry.share)
+        if entry.share is not None:
+            metrics.COVERAGE.labels(entry.corpus, entry.spec).set(entry.share)
     for queue in queues:
         metrics.QUEUE_DEPTH.labels(queue.name).set(queue.depth)
         metrics.QUEUE_OLDEST_AGE.labels(queue.name).set(queue.oldest_age_s)

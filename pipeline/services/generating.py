@@ -132,6 +132,9 @@ class GenerationService:
                             yield answer
                         else:
                             yield part
+        except ForefillError as error:
+            span.record_exception(error)
+            raise
         finally:
             span.end()
 

@@ -12,6 +12,8 @@ from pipeline.documents.manifest import unpack_spans
 from pipeline.documents.states import DocumentState
 from pipeline.documents.tables import CorpusRow, CorpusSpecRow, DocumentRow, LedgerRow, ManifestRow
 from pipeline.errors import NotFound
+from pipeline.jobs.installation import cache_epoch_at
+from pipeline.services.refilling import corpora_of_unknown_coverage
 
 PresenceCheck = Callable[[str, Sequence[bytes]], Sequence[bool]]
 """Says for a fingerprint and passage keys which entries the cache holds now."""
@@ -57,7 +59,7 @@ def get_document(
     row = connection.execute(_documents(corpus).where(DocumentRow.id == document_id)).first()
     if row is None or row.state == DocumentState.DELETED:
         raise NotFound(f"there is no document {document_id!r} in corpus {corpus.name!r}")
-    return _report(row, _active(connection, corpus), is_present)
+    return _report(row, _active(connection, corpus), is_present, epoch_at=cache_epoch_at(connection))
 
 
 def list_documents(
@@ -84,8 +86,8 @@ def list_documents(
         statement = statement.where(DocumentRow.state != DocumentState.DELETED.value)
     else:
         statement = statement.where(DocumentRow.state == state)
-    active = _active(connection, corpus)
-    return [_report(row, active, is_present) for row in connection.execute(statement)]
+    active, epoch_at = _active(connection, corpus), cache_epoch_at(connection)
+    return [_report(row, active, is_present, epoch_at=epoch_at) for row in connection.execute(statement)]
 
 
 def _active(connection: Connection, corpus: Corpus) -> CorpusSpec:
@@ -105,6 +107,7 @@ def _documents(corpus: Corpus) -> "Select[*tuple[Any, ...]]":
             ManifestRow.generation.label("manifest_generation"),
             LedgerRow.token_counts,
             LedgerRow.generation.label("ledger_generation"),
+            LedgerRow.written_at,
         )
         .outerjoin(ManifestRow, ManifestRow.document_pk == DocumentRow.pk)
         .outerjoin(
@@ -115,18 +118,21 @@ def _documents(corpus: Corpus) -> "Select[*tuple[Any, ...]]":
     )
 
 
-def _report(row: "Row[*tuple[Any, ...]]", active: CorpusSpec, is_present: PresenceCheck | None) -> DocumentReport:
+def _report(
+    row: "Row[*tuple[Any, ...]]", active: CorpusSpec, is_present: PresenceCheck | None, *, epoch_at: int
+) -> DocumentReport:
     keys = [span.key for span in unpack_spans(row.passages or b"")]
-    written = row.ledger_generation is not None and row.ledger_generation == row.manifest_generation
-    counts: list[int] = np.frombuffer(row.token_counts, dtype="<u4").tolist() if written else []
-    present = [written] * len(keys) if is_present is None else is_present(active.fingerprint, keys)
+    counted = row.ledger_generation is not None and row.ledger_generation == row.manifest_generation
+    counts: list[int] = np.frombuffer(row.token_counts, dtype="<u4").tolist() if counted else []
+    believed = counted and row.written_at >= epoch_at
+    present = [believed] * len(keys) if is_present is None else is_present(active.fingerprint, keys)
     return DocumentReport(
         id=row.id,
         generation=row.generation,
         served_generation=row.served_generation,
         state=row.state,
         passages=tuple(
-            PassageReport(ordinal, counts[ordinal] if written else None, bool(cached))
+            PassageReport(ordinal, counts[ordinal] if counted else None, bool(cached))
             for ordinal, cached in enumerate(present)
         ),
         last_error=row.last_error,
@@ -142,15 +148,19 @@ class Coverage:
     passages: int
     covered: int
     tokens: int
+    is_known: bool = True
+    """False: the cache has evicted entries, and nobody knows which, until a verification has looked."""
 
     @property
-    def share(self) -> float:
-        """Return covered passages of all; 1 for an empty corpus."""
+    def share(self) -> float | None:
+        """Return covered passages of all; 1 for an empty corpus, None when unknown."""
+        if not self.is_known:
+            return None
         return self.covered / self.passages if self.passages else 1.0
 
 
 def list_coverage(connection: Connection, *, corpora: Sequence[str] | None = None) -> list[Coverage]:
-    """Return coverage of every corpus under every spec it is filled for."""
+    """Return coverage of every corpus under every spec it is filled for; entries of earlier epochs do not count."""
     served = (
         select(ManifestRow.corpus_pk, func.sum(ManifestRow.passage_count).label("passages"))
         .group_by(ManifestRow.corpus_pk)
@@ -167,6 +177,7 @@ def list_coverage(connection: Connection, *, corpora: Sequence[str] | None = Non
             ManifestRow,
             and_(ManifestRow.document_pk == LedgerRow.document_pk, ManifestRow.generation == LedgerRow.generation),
         )
+        .where(LedgerRow.written_at >= cache_epoch_at(connection))
         .group_by(LedgerRow.corpus_pk, LedgerRow.spec_id)
         .subquery()
     )
@@ -180,8 +191,9 @@ def list_coverage(connection: Connection, *, corpora: Sequence[str] | None = Non
     )
     if corpora is not None:
         statement = statement.where(CorpusRow.name.in_(corpora))
+    unknown = set(corpora_of_unknown_coverage(connection).values())
     return [
-        Coverage(name, spec, int(passages or 0), int(covered or 0), int(tokens or 0))
+        Coverage(name, spec, int(passages or 0), int(covered or 0), int(tokens or 0), is_known=name not in unknown)
         for name, spec, passages, covered, tokens in connection.execute(statement)
     ]
 

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipeline.database import Database
-from pipeline.documents.corpora import list_corpora
 from pipeline.errors import Unavailable
 from pipeline.jobs.dispatcher import ROLE
 from pipeline.jobs.presence import Worker, find_leader, list_workers
 from pipeline.jobs.run_reports import RunReport, list_runs
 from pipeline.jobs.store import QueueStatus, queue_status
+from pipeline.services.corpus_settings import describe_corpora
 from pipeline.services.inspection import Coverage, count_states, list_coverage
 from pipeline.token_cache import CacheServer, TokenWriter
 
@@ -29,6 +29,8 @@ class Overview:
     """Who leads; None if nobody does."""
     runs: tuple[RunReport, ...]
     """Unfinished ones, newest first, at most 20."""
+    next_runs: Mapping[str, int]
+    """When schedules are due, by corpus, in milliseconds since 1970."""
     cache: CacheServer | None
     """None: it does not answer."""
 
@@ -40,13 +42,15 @@ def take_overview(database: Database, cache: TokenWriter) -> Overview:
         Unavailable: The database did not answer; a cache that does not is part of the picture.
     """
     with database.read() as connection:
-        states = {corpus.name: count_states(connection, corpus.pk) for corpus in list_corpora(connection)}
+        reports = describe_corpora(connection)
+        states = {report.corpus.name: count_states(connection, report.corpus.pk) for report in reports}
         coverage = tuple(list_coverage(connection))
         queues = tuple(queue_status(connection))
         workers = tuple(list_workers(connection))
         dispatcher = find_leader(connection, ROLE)
         runs = tuple(list_runs(connection, limit=_RUNS, unfinished=True))
-    return Overview(states, coverage, queues, workers, dispatcher, runs, _ask(cache))
+    next_runs = {report.corpus.name: report.next_run_at for report in reports if report.next_run_at is not None}
+    return Overview(states, coverage, queues, workers, dispatcher, runs, next_runs, _ask(cache))
 
 
 def _ask(cache: TokenWriter) -> CacheServer | None:

@@ -16,6 +16,7 @@ from pipeline.documents.corpora import Corpus
 from pipeline.framing import segments_as_data
 from pipeline.jobs.run_reports import ItemError, RunReport
 from pipeline.jobs.store import QueueStatus
+from pipeline.services.cache_clearing import Cleared
 from pipeline.services.ingestion import DeleteAnswer, IngestAnswer
 from pipeline.services.inspection import Coverage, DocumentReport
 from pipeline.services.retrieving import Retrieved
@@ -70,12 +71,13 @@ def page_object(name: str, items: Sequence[JsonObject], *, limit: int, key: str)
     return {name: list(items), "next": items[-1][key] if items and len(items) >= limit else None}
 
 
-def corpus_object(corpus: Corpus, *, spec_id: str | None) -> JsonObject:
+def corpus_object(corpus: Corpus, *, spec_id: str | None, next_run_at: int | None) -> JsonObject:
     """Return a corpus.
 
     Args:
         corpus: The corpus.
         spec_id: Its active spec.
+        next_run_at: When its schedule is due, in milliseconds since 1970; None without one.
     """
     return {
         "name": corpus.name,
@@ -84,6 +86,7 @@ def corpus_object(corpus: Corpus, *, spec_id: str | None) -> JsonObject:
         "embedder": corpus.embedder,
         "schedule": corpus.schedule,
         "timezone": corpus.timezone,
+        "next_run_at": time_text(next_run_at),
     }
 
 
@@ -240,8 +243,8 @@ def _text_of(spec: TokenSpec, context: AssembledContext) -> JsonObject:
 
 
 def coverage_object(coverage: Iterable[Coverage]) -> JsonObject:
-    """Return the share of covered passages as `{corpus: {spec: share}}`."""
-    shares: dict[str, dict[str, float]] = {}
+    """Return the share of covered passages as `{corpus: {spec: share}}`; null where it is unknown."""
+    shares: dict[str, dict[str, float | None]] = {}
     for entry in coverage:
         shares.setdefault(entry.corpus, {})[entry.spec] = entry.share
     return shares
@@ -258,6 +261,11 @@ def queues_object(queues: Iterable[QueueStatus]) -> JsonObject:
         }
         for queue in queues
     }
+
+
+def cleared_object(cleared: Cleared) -> JsonObject:
+    """Return what clearing the cache came to."""
+    return {"cleared": cleared.entries, "runs": list(cleared.runs)}
 
 
 def stats_object(

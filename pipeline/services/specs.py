@@ -38,8 +38,8 @@ class SpecReport:
     library: str
     status: str
     """The furthest that any corpus is with it; `ready` while none uses it."""
-    coverage: dict[str, float]
-    """Share of each corpus' passages that have an entry, 0 to 1."""
+    coverage: dict[str, float | None]
+    """Share of each corpus' passages that have an entry, 0 to 1; None while unknown."""
     created_at: int
     """Milliseconds since 1970-01-01 UTC."""
 
@@ -126,7 +126,7 @@ def list_specs(
     if only is not None:
         statement = statement.where(SpecRow.id == only)
     statuses = _statuses(connection, corpora)
-    coverage: dict[str, dict[str, float]] = {}
+    coverage: dict[str, dict[str, float | None]] = {}
     for each in list_coverage(connection, corpora=corpora):
         coverage.setdefault(each.spec, {})[each.corpus] = each.share
     return [

@@ -170,6 +170,7 @@ class RedisTokenWriter:
             evicted_keys=int(info.get("evicted_keys", 0)),
             eviction_policy=str(info.get("maxmemory_policy", "")),
             append_only=bool(info.get("aof_enabled", 0)),
+            run_id=str(info.get("run_id", "")),
         )
 
     def ping(self) -> None:

@@ -57,6 +57,8 @@ class CacheServer:
     """`maxmemory-policy`."""
     append_only: bool
     """Whether entries survive a restart."""
+    run_id: str = ""
+    """Of the server's process: random, new with every start."""
 
 
 class TokenWriter(Protocol):

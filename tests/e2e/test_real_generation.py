@@ -62,6 +62,7 @@ def test_answers_are_the_engines_own_to_the_same_text(sqlite_stack: Stack, engin
         foreign = {**ask, "corpus": "other"}
         stack.forefill("corpus", "create", "other", "--json")
         refused = eventually(lambda: _status(api, foreign, other_than=404))
+        assert refused is not None
         assert refused.status_code == 409
         assert "o200k_base/plain" in refused.json()["detail"]
 

@@ -144,7 +144,7 @@ def _kill_and_recover(up: EmbeddedStack, names: list[str]) -> None:
     up.put_and_wait("survivor", text)
     up.serves(text, query=f"death of {names}")
     eventually(
-        lambda: all(up.find(name) and _answers(up, name) for name in names),
+        lambda: all(up.find(name).is_running() and _answers(up, name) for name in names),
         timeout_s=45,
         describe=lambda: f"new processes for {names}: {up.running.log()}",
         tolerate=(LookupError, psutil.NoSuchProcess, httpx.HTTPError),

@@ -5,7 +5,7 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
-from opentelemetry.trace import INVALID_SPAN_CONTEXT, NonRecordingSpan
 from starlette.testclient import TestClient
 
 from api.app import create_app
@@ -28,6 +27,7 @@ from tests.support.fake_engine import MODEL, WINDOW_TOKENS, FakeEngine
 from tests.support.polling import eventually
 from tests.support.ports import LOOPBACK, free_port
 from tests.support.qdrant import API_KEY
+from tests.support.spans import Spans
 from tests.unit.tokenizers.reference import official
 
 CORPUS = "countries"
@@ -112,42 +112,15 @@ def test_a_prompt_is_retrieves_ids_and_then_the_question_as_one_run(
     assert answer["prompt_text"] == found["prompt_text"]
 
 
-class Spans:
-    """Keeps what spans say, instead of a collector."""
-
-    def __init__(self) -> None:
-        self.ended: list[tuple[str, dict[str, Any]]] = []
-
-    def start_span(self, name: str) -> "Spans.Span":
-        return Spans.Span(self, name)
-
-    @contextmanager
-    def start_as_current_span(self, name: str) -> Iterator["Spans.Span"]:
-        span = self.start_span(name)
-        try:
-            yield span
-        finally:
-            span.end()
-
-    class Span(NonRecordingSpan):
-        def __init__(self, spans: "Spans", name: str) -> None:
-            super().__init__(INVALID_SPAN_CONTEXT)
-            self.spans, self.name, self.said = spans, name, dict[str, Any]()
-
-        def set_attributes(self, attributes: Mapping[str, Any]) -> None:
-            self.said.update(attributes)
-
-        def end(self, end_time: int | None = None) -> None:
-            self.spans.ended.append((self.name, self.said))
-
-
 @pytest.mark.parametrize("streams", [{}, {"stream": True}])
 def test_every_answer_is_a_span(vllm: TestClient, monkeypatch: pytest.MonkeyPatch, streams: dict[str, bool]) -> None:
     spans = Spans()
-    monkeypatch.setattr("pipeline.services.generating.TRACER", spans)
+    for service in ("generating", "retrieving"):
+        monkeypatch.setattr(f"pipeline.services.{service}.TRACER", spans)
     answered = vllm.post("/v1/generate", json={**ASK, **streams})
     answer = events(answered.text)[-1][1] if streams else answered.json()
-    ((name, said),) = spans.ended
+    inner, (name, said) = spans.ended
+    assert inner[0] == "token_cached_rag.retrieve_tokens"
     assert name == "token_cached_rag.generate"
     assert said == {
         "cache_hit": True,

@@ -87,6 +87,7 @@ def entry_key(database: Database, document_id: str) -> bytes:
 def coverage(database: Database) -> float:
     with database.read() as connection:
         (found,) = list_coverage(connection)
+    assert found.share is not None
     return found.share
 
 

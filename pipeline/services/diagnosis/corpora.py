@@ -11,7 +11,7 @@ from pipeline.documents.states import DocumentState
 from pipeline.errors import ForefillError, InvalidInput
 from pipeline.retrieval.embedders import embedder_name
 from pipeline.services.diagnosis.findings import Finding
-from pipeline.services.inspection import count_states
+from pipeline.services.inspection import Coverage, count_states, list_coverage
 from pipeline.services.spec_loading import SpecLoader
 from pipeline.settings import Settings
 from pipeline.tokenizers.tables import SpecRow
@@ -26,12 +26,14 @@ def check(settings: Settings, database: Database) -> Iterator[Finding]:
             (corpus, filled_specs(connection, corpus.pk), count_states(connection, corpus.pk)[DocumentState.DEAD])
             for corpus in list_corpora(connection)
         ]
+        coverage = list_coverage(connection)
     for corpus, specs, dead in found:
         problems = [
             *_check_embedder(corpus, embedder=embedder),
             *_check_splitter(corpus),
             *_check_caching(corpus, specs),
             *_check_dead(corpus, dead=dead),
+            *_check_coverage(corpus, [entry for entry in coverage if entry.corpus == corpus.name]),
         ]
         yield from problems or [Finding.ok(f"corpus {corpus.name}", "embedder, splitter and specs fit")]
 
@@ -91,3 +93,20 @@ def _check_dead(corpus: Corpus, *, dead: int) -> Iterator[Finding]:
             f"{dead:,} documents are dead: search finds an older generation of them, or nothing",
             remedy="see why with `forefill runs errors`, correct them and ingest them again",
         )
+
+
+def _check_coverage(corpus: Corpus, coverage: list[Coverage]) -> Iterator[Finding]:
+    for entry in coverage:
+        if entry.share is None:
+            yield Finding.warn(
+                f"corpus {corpus.name}",
+                f"the cache has evicted entries: coverage under {entry.spec} is unknown until a verification has looked",
+                remedy=f"give the cache more memory, then run `forefill verify --corpus {corpus.name} --repair`",
+            )
+        elif entry.covered < entry.passages:
+            yield Finding.warn(
+                f"corpus {corpus.name}",
+                f"{entry.passages - entry.covered:,} passages have no entry under {entry.spec}: queries tokenize them",
+                remedy="see with `forefill runs ls --unfinished` whether a backfill is at it; else "
+                f"run `forefill retokenize --corpus {corpus.name} --only-changed`",
+            )

@@ -109,8 +109,8 @@ def check_cache(cache: RedisServer) -> Iterator[Finding]:
     if cache.evicted_keys:
         yield Finding.warn(
             "cache",
-            f"{cache.evicted_keys:,} keys were dropped for want of memory since its start: coverage is unknown",
-            remedy="give it more memory and ingest again what is missing",
+            f"{cache.evicted_keys:,} keys were dropped for want of memory since its start",
+            remedy="give it more memory; the dispatcher has every corpus verified and filled again",
         )
     if not cache.is_append_only:
         yield Finding.warn(
