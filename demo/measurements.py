@@ -21,6 +21,8 @@ class Round:
     """All questions asked once."""
 
     answers: Sequence[Answer]
+    first_at: float
+    """When the first of them was there, by the monotonic clock."""
     hit_rate: float
     """Percent, as `/v1/stats` counts it."""
     hits: int

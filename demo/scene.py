@@ -23,6 +23,8 @@ class Scene:
     client: Client
     judge: tiktoken.Encoding
     """tiktoken itself: says which ids are right."""
+    began: float
+    """When `forefill up` was started, by the monotonic clock."""
     folder: Path
     """For files that the demo writes."""
     texts: dict[str, str]

@@ -154,6 +154,8 @@ class Stack:
         except subprocess.TimeoutExpired:
             self._up.kill()
             self._up.wait()
+        if self._up.stdout is not None:
+            self._up.stdout.close()
         return self._up.returncode, time.monotonic() - began
 
     def end_what_is_left(self) -> list[str]:

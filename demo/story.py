@@ -50,6 +50,7 @@ def tell(screen: Screen, checks: Checks, folder: Path, *, command: Sequence[str]
 def _perform(screen: Screen, checks: Checks, stack: Stack, engine: Engine | None) -> None:
     if engine is not None:
         stack.family.note(engine.process.pid)
+    began = time.monotonic()
     ready = _start(screen, checks, stack)
     with Client(ready.api, corpus=CORPUS) as client:
         scene = Scene(
@@ -59,6 +60,7 @@ def _perform(screen: Screen, checks: Checks, stack: Stack, engine: Engine | None
             ready=ready,
             client=client,
             judge=load_tiktoken(stack.folder),
+            began=began,
             folder=stack.folder,
             texts=load_texts(),
             questions=load_questions(),

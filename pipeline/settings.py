@@ -126,7 +126,7 @@ class Settings(BaseSettings):
     visibility_timeout_s: Annotated[int, Field(ge=3)] = 300
     """Seconds after which the broker redelivers an unacknowledged message; equal on all workers."""
     worker_metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 0
-    """Loopback port on which a worker exports what its children count; 0 = none. Workers of one host need a port each."""
+    """Loopback port on which a worker exports what its children count; 0 = none. Each worker of a host has its own."""
     soft_shutdown_s: Annotated[float, Field(ge=0)] = 3.0
     """Seconds a worker may finish its jobs after SIGTERM."""
 

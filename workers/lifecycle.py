@@ -13,7 +13,7 @@ from pipeline.jobs.presence import announce_worker, retire_worker
 from pipeline.services.schedules import evaluate_schedules
 from pipeline.settings import Settings
 from pipeline.telemetry.logs import get_logger
-from workers.metrics import remove_counts, serve_metrics
+from pipeline.telemetry.metrics import remove_counts, serve_metrics
 
 _log = get_logger(__name__)
 
@@ -79,11 +79,15 @@ class MainProcess:
         self._thread.start()
         serve_metrics(self._settings.worker_metrics_port)
 
-    def close(self, **_signal: Any) -> None:
-        """Stop announcing it."""
+    def retire(self, **_signal: Any) -> None:
+        """Say that this worker is gone."""
         self._over.set()
         if self._thread is not None:
             self._thread.join(timeout=2.0)
+
+    def close(self, **_signal: Any) -> None:
+        """Release what this process held."""
+        self.retire()
         remove_counts()
 
     def _announce(self, name: str, queues: list[str], concurrency: int) -> None:

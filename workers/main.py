@@ -1,6 +1,13 @@
 """What `celery -A workers.main` loads: the application with its task and its process hooks."""
 
-from celery.signals import setup_logging, worker_process_init, worker_process_shutdown, worker_ready, worker_shutdown
+from celery.signals import (
+    setup_logging,
+    worker_process_init,
+    worker_process_shutdown,
+    worker_ready,
+    worker_shutdown,
+    worker_shutting_down,
+)
 
 from pipeline.settings import load_settings
 from pipeline.telemetry.logs import configure_logging
@@ -23,4 +30,5 @@ def _log_as_json(**_signal: object) -> None:
 worker_process_init.connect(_child.open, weak=False)
 worker_process_shutdown.connect(_child.close, weak=False)
 worker_ready.connect(_main.open, weak=False)
+worker_shutting_down.connect(_main.retire, weak=False)  # a soft shutdown ends without the signal below
 worker_shutdown.connect(_main.close, weak=False)

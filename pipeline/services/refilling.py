@@ -39,6 +39,9 @@ _SOON_MS = 5_000
 _LATER_MS = 600_000
 """Pause after one that failed, in part or whole, and after a verification."""
 
+_NEVER = -1
+"""Time at which entries that are not believed were stored: before every epoch, the first of which begins at 0."""
+
 _REPAIR = RangeOptions(repair=True)
 
 
@@ -201,7 +204,7 @@ def _last_run(
 
 def _is_believed(connection: Connection, corpus_pk: int, debt: Debt) -> bool:
     """Return whether the ledger holds entries of a debt that are believed; none before the cache's epoch are."""
-    since = max(debt.since, cache_epoch_at(connection), 1)
+    since = max(debt.since, cache_epoch_at(connection), 0)
     if since >= debt.before:
         return False
     written = (LedgerRow.corpus_pk == corpus_pk, LedgerRow.written_at >= since, LedgerRow.written_at < debt.before)
@@ -209,10 +212,10 @@ def _is_believed(connection: Connection, corpus_pk: int, debt: Debt) -> bool:
 
 
 def _distrust(connection: Connection, corpus_pk: int, debt: Debt) -> None:
-    since = max(debt.since, cache_epoch_at(connection), 1)
+    since = max(debt.since, cache_epoch_at(connection), 0)
     if since < debt.before:
         written = (LedgerRow.corpus_pk == corpus_pk, LedgerRow.written_at >= since, LedgerRow.written_at < debt.before)
-        connection.execute(update(LedgerRow).where(*written).values(written_at=0))
+        connection.execute(update(LedgerRow).where(*written).values(written_at=_NEVER))
 
 
 def _has_unfilled(database: Database, corpus_pk: int) -> bool:
@@ -242,7 +245,8 @@ def corpora_of_unknown_coverage(connection: Connection) -> dict[int, str]:
     )
     serves = exists().where(ManifestRow.corpus_pk == CorpusRow.pk)
     suspect = (CorpusRow.dropped_at.is_(None), CorpusRow.created_at <= evicted_at, serves, ~verified)
-    return {pk: name for pk, name in connection.execute(select(CorpusRow.pk, CorpusRow.name).where(*suspect))}
+    rows = connection.execute(select(CorpusRow.pk, CorpusRow.name).where(*suspect))
+    return {row.pk: row.name for row in rows}
 
 
 def pursue_verifications(database: Database) -> list[str]:

@@ -1,9 +1,20 @@
-"""Every metric Forefill exports. No label ever takes free text.
+"""Every metric Forefill exports, and how a worker exports what its children count. No label ever takes free text.
 
 Declared here and nowhere else, so that a dashboard can be written against one page.
 """
 
-from prometheus_client import Counter, Gauge, Histogram
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, start_http_server
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from pipeline.telemetry.logs import get_logger
+
+_log = get_logger(__name__)
 
 CACHE_HITS = Counter("token_cache_hits", "Passages whose token ids came from the cache")
 CACHE_MISSES = Counter(
@@ -37,3 +48,42 @@ GENERATION_FIRST_TOKEN = Histogram(
 )
 GENERATION_TOKENS = Counter("forefill_generation_tokens", "Tokens of prompts and answers, as engines count", ["part"])
 HASH_MISMATCHES = Counter("forefill_hash_mismatches", "Search hits whose text did not hash to their passage key")
+
+FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+"""Names the folder with a file of counts per process; prometheus_client reads it when it is imported."""
+
+_HOST = "127.0.0.1"
+
+
+class _Counts(Collector):
+    """Counters and histograms of all processes of this worker, those that ended included. Gauges are the API's."""
+
+    def __init__(self, folder: Path) -> None:
+        self._all = MultiProcessCollector(CollectorRegistry(), path=str(folder))  # type: ignore[no-untyped-call]  # as published
+
+    def collect(self) -> Iterator[Metric]:
+        """Sum the files of the folder."""
+        return (metric for metric in self._all.collect() if metric.type != "gauge")  # type: ignore[no-untyped-call]  # the same
+
+
+def serve_metrics(port: int) -> None:
+    """Answer `/metrics` on loopback for the rest of this process' life; 0 does nothing.
+
+    The folder of the counts must have been named before this process imported prometheus_client; `forefill worker` and
+    `forefill up` do so.
+    """
+    folder = os.environ.get(FOLDER_VARIABLE)
+    if not port or not folder:
+        return
+    registry = CollectorRegistry()
+    registry.register(_Counts(Path(folder)))
+    try:
+        start_http_server(port, addr=_HOST, registry=registry)
+    except OSError as error:
+        _log.error("worker.metrics_not_served", port=port, error=str(error))  # the work is worth more than its figures
+
+
+def remove_counts() -> None:
+    """Remove the folder of the counts, when the worker ends."""
+    if folder := os.environ.get(FOLDER_VARIABLE):
+        shutil.rmtree(folder, ignore_errors=True)

@@ -3,6 +3,7 @@
 import re
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,8 +63,9 @@ def test_a_demo_that_is_told_to_end_stops_everything(processes: Processes) -> No
 
 
 def test_a_stack_that_does_not_start_and_leaves_a_process_fails_both_claims(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # its logs are kept
     forefill = tmp_path / "forefill"
     forefill.write_text("#!/bin/sh\nsleep 600 > /dev/null 2>&1 &\necho there is no room >&2\nexit 3\n")
     forefill.chmod(0o755)

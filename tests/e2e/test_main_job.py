@@ -5,8 +5,10 @@ import time
 
 import httpx
 
+from pipeline.jobs.presence import list_workers
 from tests.support import sample
 from tests.support.oracle import Published, check_published
+from tests.support.polling import eventually
 from tests.support.stack import Stack
 from tests.unit.tokenizers.reference import official
 
@@ -95,3 +97,15 @@ def _put(api: httpx.Client, documents: dict[str, str]) -> None:
     while (run := api.get(f"/v1/runs/{run_id}").json())["state"] not in ("succeeded", "partial"):
         assert time.monotonic() < deadline, json.dumps(run)
     assert run["totals"]["done"] == len(documents)
+
+
+def test_a_worker_that_was_stopped_is_listed_no_more(sqlite_stack: Stack) -> None:
+    worker = sqlite_stack.start_worker()
+    eventually(lambda: _workers(sqlite_stack) == 1, describe="the worker in SQL")
+    worker.terminate()
+    assert _workers(sqlite_stack) == 0
+
+
+def _workers(stack: Stack) -> int:
+    with stack.database.read() as connection:
+        return len(list_workers(connection))

@@ -227,8 +227,8 @@ def test_a_cleared_corpus_misses_once_and_answers_the_same(world: ApiWorld, corp
     before = world.retrieve(corpus, "Paris")
     with world.cache.client() as client:
         client.set("someone:else", "1")
-    assert world.client.delete(f"/v1/cache?corpus={corpus}").status_code == 422
-    assert world.client.delete(f"/v1/cache?corpus={corpus}&refill=false").json() == {"cleared": 1}
+    assert world.client.delete(f"/v1/cache?corpus={corpus}&refill=false").json() == {"cleared": 1, "runs": []}
+    assert world.get("/v1/stats")["coverage"][corpus] == {"o200k_base/plain": 0.0}
     assert world.get(f"/v1/corpora/{corpus}/documents/a")["passages"][0]["cached"] is False
     missed = world.retrieve(corpus, "Paris")
     assert [passage["source"] for passage in missed["passages"]] == ["miss"]
@@ -238,6 +238,34 @@ def test_a_cleared_corpus_misses_once_and_answers_the_same(world: ApiWorld, corp
     assert world.client.delete("/v1/cache?refill=false").json()["cleared"] >= 1
     with world.cache.client() as client:
         assert client.get("someone:else") == b"1"
+
+
+def test_a_cleared_cache_is_filled_again_by_runs_that_are_named(world: ApiWorld, corpus: str) -> None:
+    world.serve(corpus, {"a": FRANCE + corpus})
+    one = world.client.delete(f"/v1/cache?corpus={corpus}").json()
+    assert (one["cleared"], len(one["runs"])) == (1, 1)
+    world.worker.run_pending_jobs()
+    run = world.get(f"/v1/runs/{one['runs'][0]}")
+    assert (run["kind"], run["corpus"], run["state"], run["totals"]["done"]) == ("backfill", corpus, "succeeded", 1)
+    assert world.get(f"/v1/corpora/{corpus}/documents/a")["passages"][0]["cached"] is True
+    everything = world.client.delete("/v1/cache").json()
+    assert everything["cleared"] >= 1
+    assert world.get("/v1/stats")["coverage"][corpus] == {"o200k_base/plain": 0.0}
+    world.worker.run_pending_jobs()
+    assert world.get("/v1/stats")["coverage"][corpus] == {"o200k_base/plain": 1.0}
+    assert world.client.delete("/v1/cache?corpus=nobody").status_code == 404
+
+
+def test_a_corpus_says_when_its_schedule_is_due(world: ApiWorld, corpus: str) -> None:
+    body = {"schedule": "0 2 * * *", "timezone": "Europe/Berlin"}
+    made = world.client.put(f"/v1/corpora/{corpus}", json=body).json()
+    assert made["next_run_at"].endswith(":00:00.000Z")
+    assert world.get(f"/v1/corpora/{corpus}") == made
+    assert world.client.put(f"/v1/corpora/{corpus}", json={"schedule": None}).json()["next_run_at"] is None
+    for wrong in ({"schedule": "0 25 * * *"}, {"timezone": "Europe/Atlantis"}):
+        refused = world.client.put(f"/v1/corpora/{corpus}", json=wrong)
+        assert refused.status_code == 422
+        assert next(iter(wrong.values())) in refused.json()["detail"]
 
 
 def test_without_the_cache_answers_are_the_same_and_readiness_says_so(world: ApiWorld, corpus: str) -> None:

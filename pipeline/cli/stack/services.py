@@ -22,11 +22,12 @@ from pipeline.cli.stack.flower_conf import (
 from pipeline.cli.stack.ports import LOOPBACK
 from pipeline.cli.stack.query_check import Inquirer
 from pipeline.cli.stack.wedge import WEDGED_S, find_wedged_queues
-from pipeline.cli.stack.worker_metrics import MULTIPROCESS_VARIABLE, empty_folder
+from pipeline.cli.stack.worker_metrics import empty_folder
 from pipeline.database import Database
 from pipeline.jobs.dispatcher import LEAD_S, ROLE
 from pipeline.jobs.presence import find_leader, list_workers
 from pipeline.settings import Settings
+from pipeline.telemetry.metrics import FOLDER_VARIABLE
 
 _WORKERS_S = 30.0
 
@@ -108,7 +109,7 @@ class Plan:
             _python(worker_arguments(queues, concurrency=self.settings.worker_concurrency, name=name)),
             works=lambda child: _is_announced(self.database, name, child),
             wedged=lambda child: _leaves_jobs(self.database, queues, child),
-            environment={"FOREFILL_WORKER_METRICS_PORT": str(metrics_port), MULTIPROCESS_VARIABLE: str(counts)},
+            environment={"FOREFILL_WORKER_METRICS_PORT": str(metrics_port), FOLDER_VARIABLE: str(counts)},
             prepare=partial(empty_folder, counts),
         )
 

@@ -5,9 +5,7 @@ import tempfile
 from pathlib import Path
 
 from pipeline.settings import Settings
-
-MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-"""Read by prometheus_client when it is imported, so it must be there before the worker is."""
+from pipeline.telemetry.metrics import FOLDER_VARIABLE
 
 
 def empty_folder(folder: Path) -> None:
@@ -24,4 +22,4 @@ def worker_environment(settings: Settings) -> dict[str, str]:
     """Return what a worker that is started by hand needs to export its children's counts; it removes the folder."""
     if not settings.worker_metrics_port:
         return {}
-    return {MULTIPROCESS_VARIABLE: tempfile.mkdtemp(prefix="forefill-metrics-")}
+    return {FOLDER_VARIABLE: tempfile.mkdtemp(prefix="forefill-metrics-")}

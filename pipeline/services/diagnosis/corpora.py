@@ -100,7 +100,7 @@ def _check_coverage(corpus: Corpus, coverage: list[Coverage]) -> Iterator[Findin
         if entry.share is None:
             yield Finding.warn(
                 f"corpus {corpus.name}",
-                f"the cache has evicted entries: coverage under {entry.spec} is unknown until a verification has looked",
+                f"coverage under {entry.spec} is unknown: the cache has evicted entries since it was verified",
                 remedy=f"give the cache more memory, then run `forefill verify --corpus {corpus.name} --repair`",
             )
         elif entry.covered < entry.passages:

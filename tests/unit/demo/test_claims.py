@@ -12,24 +12,27 @@ from demo.processes import beyond_loopback
 from demo.screen import Screen
 
 
-def told(monkeypatch: pytest.MonkeyPatch, *held: bool) -> list[Path]:
+def told(monkeypatch: pytest.MonkeyPatch, seen: str) -> list[Path]:
     """Replace the story by claims; return the list that takes the folder it is given."""
     folders: list[Path] = []
 
     def tell(_screen: Screen, checks: Checks, folder: Path, *, command: Sequence[str], llm: bool) -> None:
         assert (list(command), llm) == (["forefill"], False)
         folders.append(folder)
-        for number, truth in enumerate(held):
-            checks.equal(
-                f"claim {number}", expected="what is right", seen="what is right" if truth else "what is wrong"
-            )
+        for number, what in enumerate(seen.split()):
+            checks.equal(f"claim {number}", expected="right", seen=what)
 
     monkeypatch.setattr(entry, "tell", tell)
     return folders
 
 
+def meet(checks: Checks, error: Exception) -> None:
+    with checks.errors_are_failures():
+        raise error
+
+
 def test_claims_that_hold_end_with_exit_code_0_and_nothing_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    (folders) = told(monkeypatch, True, True)
+    folders = told(monkeypatch, "right right")
     assert entry.show(Screen(), ["forefill"]) == 0
     assert [folder.exists() for folder in folders] == [False]
 
@@ -37,19 +40,19 @@ def test_claims_that_hold_end_with_exit_code_0_and_nothing_left_behind(monkeypat
 def test_one_claim_that_fails_ends_with_exit_code_1_and_says_what_was_seen(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folders = told(monkeypatch, True, False, True)
+    folders = told(monkeypatch, "right wrong right")
     assert entry.show(Screen(), ["forefill"]) == 1
     said = capsys.readouterr().out
     assert "✗ claim 1" in said
-    assert "expected: what is right" in said
-    assert "seen:     what is wrong" in said
+    assert "expected: right" in said
+    assert "seen:     wrong" in said
     assert "2 of 3 claims held" in said
     assert f"logs are kept in {folders[0]}" in said
     folders[0].rmdir()
 
 
 def test_a_demo_that_claims_nothing_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    folders = told(monkeypatch)
+    folders = told(monkeypatch, "")
     assert entry.show(Screen(), ["forefill"]) == 1
     folders[0].rmdir()
 
@@ -60,8 +63,7 @@ def test_a_demo_that_claims_nothing_shows_nothing(monkeypatch: pytest.MonkeyPatc
 def test_what_keeps_the_demo_from_going_on_is_a_claim_that_failed(error: Exception) -> None:
     said: list[Claim] = []
     checks = Checks(said.append)
-    with checks.errors_are_failures():
-        raise error
+    meet(checks, error)
     assert [claim.held for claim in said] == [False]
     assert str(error) in said[0].seen
     assert not checks.all_held
@@ -69,8 +71,8 @@ def test_what_keeps_the_demo_from_going_on_is_a_claim_that_failed(error: Excepti
 
 def test_an_error_in_the_demo_itself_is_not_hidden() -> None:
     checks = Checks(lambda _claim: None)
-    with pytest.raises(KeyError), checks.errors_are_failures():
-        raise KeyError("bug")
+    with pytest.raises(KeyError):
+        meet(checks, KeyError("bug"))
 
 
 def test_only_loopback_addresses_are_unreachable_for_others() -> None:

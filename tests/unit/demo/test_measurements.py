@@ -17,8 +17,8 @@ def answered(milliseconds: float) -> Answer:
 
 
 def measured(*timings: Timing) -> dict[str, tuple[str, str, str]]:
-    first = Round([answered(1.0), answered(2.0), answered(9.0)], hit_rate=50.0, hits=1, misses=1)
-    again = Round([answered(0.5)] * 3, hit_rate=100.0, hits=2, misses=0)
+    first = Round([answered(1.0), answered(2.0), answered(9.0)], first_at=1.0, hit_rate=50.0, hits=1, misses=1)
+    again = Round([answered(0.5)] * 3, first_at=2.0, hit_rate=100.0, hits=2, misses=0)
     table = rows(
         Measurements(
             coverage=0.5,

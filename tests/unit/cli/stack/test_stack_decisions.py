@@ -10,9 +10,10 @@ from pipeline.cli.stack.backoff import STABLE_S, backoff_s, count_crash
 from pipeline.cli.stack.flower_conf import FlowerOptions, ensure_auth_file, read_logins, write_flower_conf
 from pipeline.cli.stack.ports import LOOPBACK, free_port, is_free, require_free
 from pipeline.cli.stack.private_files import write_private
-from pipeline.cli.stack.worker_metrics import MULTIPROCESS_VARIABLE, empty_folder, worker_environment
+from pipeline.cli.stack.worker_metrics import empty_folder, worker_environment
 from pipeline.errors import ConfigurationError
 from pipeline.settings import Settings
+from pipeline.telemetry.metrics import FOLDER_VARIABLE
 
 
 def test_each_crash_in_a_row_waits_longer_up_to_half_a_minute() -> None:
@@ -111,6 +112,6 @@ def test_a_worker_without_a_metrics_port_keeps_its_counts_to_itself() -> None:
 
 def test_a_worker_with_a_metrics_port_gets_a_folder_of_its_own() -> None:
     settings = Settings(_env_file=None, worker_metrics_port=1)  # type: ignore[call-arg]  # the same
-    folder = Path(worker_environment(settings)[MULTIPROCESS_VARIABLE])
+    folder = Path(worker_environment(settings)[FOLDER_VARIABLE])
     assert list(folder.iterdir()) == []
     folder.rmdir()
