@@ -107,6 +107,8 @@ class CorpusBody(_Body):
     schedule: CleanText | None = None
     """Cron expression of five fields; null removes it."""
     timezone: CleanText | None = None
+    next_run_at: CleanText | None = None
+    """As a GET shows it; follows from the schedule, so what is said here changes nothing."""
 
     def to_change(self, name: str) -> CorpusChange:
         """Return what is to become of the corpus in the address.

@@ -15,6 +15,9 @@ from pipeline.settings import Settings, load_settings
 TASK_TIME_LIMIT_S = 60
 """A job stops by itself after 20 s; this ends a hung tokenizer."""
 
+EVALUATE_SCHEDULES = "forefill.evaluate_schedules"
+"""Name of the task that beat sends: the dispatcher's own look at schedules, once more."""
+
 BEAT_S = 30.0
 """Seconds between two looks of beat at the schedules; the dispatcher looks every second by itself."""
 
@@ -38,7 +41,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "task_soft_time_limit": TASK_TIME_LIMIT_S - 10,
         "beat_schedule": {
             "evaluate-schedules": {
-                "task": "forefill.evaluate_schedules",
+                "task": EVALUATE_SCHEDULES,
                 "schedule": BEAT_S,
                 "options": {"queue": "maintenance", "expires": BEAT_S},  # the next one makes up for it
             }

@@ -4,13 +4,11 @@ from typing import Any
 
 from celery import Celery
 
+from workers.app import EVALUATE_SCHEDULES
 from workers.lifecycle import ChildProcess
 
 RUN_JOB = "forefill.run_job"
 """Name of the task that runs a job, as Flower shows it."""
-
-EVALUATE_SCHEDULES = "forefill.evaluate_schedules"
-"""Name of the task that beat sends: the dispatcher's own look at schedules, once more."""
 
 
 def register(app: Celery, child: ChildProcess) -> None:

@@ -49,7 +49,9 @@ def test_the_demo_holds_what_it_claims_and_leaves_nothing_behind(processes: Proc
     assert claims is not None
     assert claims[1] == claims[2] == str(said.count("✓"))
     assert re.search(r"SIGKILL to worker \d+ of the ready line with [1-9]\d* of 658 documents done", said)
-    assert re.search(r"Flower at http://127\.0\.0\.1:\d+ answers 200 with a login .* without one 401", said)
+    assert re.search(
+        r"Flower at http://127\.0\.0\.1:\d+ answers with a login .* bulk and interactive alive; without one 401", said
+    )
     assert not list(processes.alive())
     assert not Path(_folder(said)).exists()
 

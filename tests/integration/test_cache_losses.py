@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from pipeline.database import Database, now_ms
+from pipeline.documents.corpora import get_corpus
 from pipeline.documents.tables import LedgerRow
 from pipeline.errors import Unavailable
 from pipeline.jobs.claims import JOBS
@@ -147,7 +148,7 @@ def test_a_flushed_cache_is_not_covered_and_is_filled_again(world: World) -> Non
     assert world.watch() is Verdict.LOST
     assert (world.coverage().share, world.coverage().tokens) == (0.0, 0)
     with world.database.read() as connection:
-        documents = list_documents(connection, _corpus(world), limit=10)
+        documents = list_documents(connection, get_corpus(connection, CORPUS), limit=10)
     assert not any(passage.cached for document in documents for passage in document.passages)
     assert all(passage.token_count for document in documents for passage in document.passages)
     assert world.watch() is Verdict.WHOLE
@@ -155,13 +156,6 @@ def test_a_flushed_cache_is_not_covered_and_is_filled_again(world: World) -> Non
     assert (world.coverage().share, world.entries()) == (1.0, 5)
     (run,) = world.runs("backfill")
     assert (run.state, run.totals["done"]) == ("succeeded", 5)
-
-
-def _corpus(world: World) -> "object":
-    from pipeline.documents.corpora import get_corpus
-
-    with world.database.read() as connection:
-        return get_corpus(connection, CORPUS)
 
 
 def test_every_corpus_is_filled_again_and_a_dropped_one_is_not(world: World) -> None:
@@ -203,9 +197,10 @@ def test_whoever_dies_between_the_two_marks_leaves_it_to_the_next_look(
         raise RuntimeError("killed")
 
     world.cache.flush()
-    with monkeypatch.context() as patch, pytest.raises(RuntimeError):
+    with monkeypatch.context() as patch:
         patch.setattr(world.cache if step == "set_epoch" else cache_epoch, step, die)
-        world.watch()
+        with pytest.raises(RuntimeError):
+            world.watch()
     assert world.watch() is Verdict.LOST
     assert world.watch() is Verdict.WHOLE
     world.settle()
@@ -411,9 +406,10 @@ def test_a_clearing_that_is_cut_short_is_filled_again(
         world.cache.store.drop(next(name for name in world.cache.store.names() if name != "ff:epoch"))
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(world.cache, "clear" if corpus is None else "delete", half)
-        clear_entries(world.database, world.cache, corpus=corpus, refill=refill)
+        with pytest.raises(KeyboardInterrupt):
+            clear_entries(world.database, world.cache, corpus=corpus, refill=refill)
     assert world.coverage().share == 0.0
     world.watch()
     world.settle()
@@ -427,9 +423,10 @@ def test_a_clearing_whose_cache_goes_away_is_filled_again_when_it_is_back(
         world.cache.store.available = False
         raise Unavailable("gone", service="cache")
 
-    with monkeypatch.context() as patch, pytest.raises(Unavailable):
+    with monkeypatch.context() as patch:
         patch.setattr(world.cache, "clear", gone)
-        clear_entries(world.database, world.cache, refill=False)
+        with pytest.raises(Unavailable):
+            clear_entries(world.database, world.cache, refill=False)
     world.cache.store.available = True
     assert world.watch() is Verdict.LOST
     world.settle()
@@ -474,7 +471,7 @@ def writer(cache_server: ValkeyServer) -> Iterator[RedisTokenWriter]:
         (lambda server: server.flush(), Verdict.LOST),
         (lambda server: (server.kill(), server.start()), Verdict.LOST),
         (lambda server: server.pause(), None),
-        (lambda server: None, Verdict.WHOLE),
+        (lambda _server: None, Verdict.WHOLE),
     ],
 )
 def test_a_real_server_is_judged(

@@ -16,6 +16,7 @@ from pipeline.services import schedules
 from pipeline.services.corpus_removal import drop_corpus, purge_dropped
 from pipeline.services.corpus_settings import NO_SCHEDULE, CorpusChange, put_corpus
 from pipeline.services.nominal_times import latest_nominal
+from pipeline.services.range_runs import start_range_run
 from pipeline.services.schedules import evaluate_schedules
 from tests.support.write_path import CORPUS, InMemoryWorker, at_once, change_rows, ingestion, sources
 
@@ -160,7 +161,7 @@ def test_a_schedule_nobody_can_follow_keeps_no_other_waiting(nightly: Database) 
 def test_what_vanishes_while_it_is_evaluated_makes_no_run(
     nightly: Database, monkeypatch: pytest.MonkeyPatch, vanish: Callable[[Database], None]
 ) -> None:
-    begin = schedules.start_range_run
+    begin = start_range_run
 
     def vanishing(database: Database, *arguments: Any, **options: Any) -> str | None:
         vanish(database)

@@ -70,6 +70,11 @@ class ValkeyServer:
         return f"unix://{self._folder / 'valkey.sock'}?db=0"
 
     @property
+    def folder(self) -> Path:
+        """Where it keeps its files."""
+        return self._folder
+
+    @property
     def pid(self) -> int:
         """Process id of the running server."""
         return self._running.pid
