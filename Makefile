@@ -45,6 +45,10 @@ test: $(ENGINE)
 test-long: $(ENGINE)
 	$(BIN)/python -m pytest
 
+# The main job on a stack of its own in a temporary folder; LLM=1 has the small real engine answer two questions.
+demo: $(if $(LLM),$(ENGINE),$(STAMP))
+	$(BIN)/python -m demo $(if $(LLM),--llm)
+
 # Needs uv; refreshes the locks after a change of pyproject.toml: everything for contributors, what runs, what builds.
 COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11
 

@@ -79,7 +79,7 @@ ADDRESSES = [
     Bad("an unknown state", 422, "GET", f"{DOCUMENTS}?state=lost", says="state"),
     Bad("a page after NUL", 422, "GET", f"{DOCUMENTS}?after=%00", says="after"),
     Bad("a page of runs after no run", 422, "GET", "/v1/runs?after=x"),
-    Bad("refilling the cache", 422, "DELETE", "/v1/cache", says="refill=false"),
+    Bad("a refill that is neither yes nor no", 422, "DELETE", "/v1/cache?refill=perhaps", says="refill"),
 ]
 
 DOCUMENT_BODIES = [
