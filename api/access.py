@@ -65,6 +65,7 @@ SCOPES: Mapping[str, frozenset[AccessScope]] = {
     "GET /v1/specs": ANY_KEY,
     "GET /v1/specs/{spec_id:path}": ANY_KEY,
     "POST /v1/specs": frozenset({ADMIN}),
+    "POST /v1/specs/{spec_id:path}/build": frozenset({ADMIN}),
     "POST /v1/specs/{spec_id:path}/activate": frozenset({ADMIN}),
     "POST /v1/specs/{spec_id:path}/rollback": frozenset({ADMIN}),
     "POST /v1/specs/{spec_id:path}/enable": frozenset({ADMIN}),

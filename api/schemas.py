@@ -159,6 +159,26 @@ class SpecBody(_Body):
         )
 
 
+class SpecCorpusBody(_Body):
+    """Where a spec changes."""
+
+    corpus: CleanText | None = None
+    """Null: wherever it can."""
+
+
+class ActivateBody(SpecCorpusBody):
+    """Where a spec is activated."""
+
+    force: bool = False
+    """Accept what is missing, for instance of documents that are dead: queries that need it tokenize."""
+
+
+class BuildBody(_Body):
+    """Where a spec is built."""
+
+    corpus: CleanText
+
+
 def _content(given: str | dict[str, Any], name: str) -> bytes:
     """Return the bytes of JSON that came as text or as an object."""
     try:

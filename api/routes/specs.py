@@ -40,15 +40,25 @@ async def list_all(context: Context, caller: CurrentCaller, after: After, limit:
 
 
 def _spec_id(spec_id: Annotated[str, Path(description="`ENCODING/FRAME`; the `/` raw or percent-encoded.")]) -> str:
-    return decode_segment(spec_id)
+    """Return a spec's id.
+
+    Raises:
+        NotFound: No spec can be called so.
+    """
+    decoded = decode_segment(spec_id)
+    if "\0" in decoded:
+        raise NotFound(f"there is no spec {shown(decoded)}")
+    return decoded
+
+
+SpecId = Annotated[str, Depends(_spec_id)]
+"""A spec's id from the address."""
 
 
 @router.get("/{spec_id:path}")
-async def show(context: Context, caller: CurrentCaller, spec_id: Annotated[str, Depends(_spec_id)]) -> Response:
+async def show(context: Context, caller: CurrentCaller, spec_id: SpecId) -> Response:
     """Show one spec."""
-    reports = []
-    if "\0" not in spec_id:
-        reports = await context.select(lambda connection: list_specs(connection, only=spec_id, corpora=caller.corpora))
+    reports = await context.select(lambda connection: list_specs(connection, only=spec_id, corpora=caller.corpora))
     if not reports:
         raise NotFound(f"there is no spec {shown(spec_id)}")
     return json_answer(spec_object(reports[0]))

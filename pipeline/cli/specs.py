@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pipeline.cli import spec_lifecycle
 from pipeline.cli.invocation import Call, command, new_group
 from pipeline.cli.progress import show_progress
 from pipeline.context import ValidationReport
@@ -27,6 +28,7 @@ def register(app: typer.Typer) -> None:
     group = new_group("Token specs: an encoding in a frame, which together decide the ids.")
     command(group, "ls")(list_all)
     command(group)(add)
+    spec_lifecycle.register(group)
     app.add_typer(group, name="spec")
 
 

@@ -20,6 +20,7 @@ from pipeline.services.cache_clearing import Cleared
 from pipeline.services.ingestion import DeleteAnswer, IngestAnswer
 from pipeline.services.inspection import Coverage, DocumentReport
 from pipeline.services.retrieving import Retrieved
+from pipeline.services.spec_lifecycle import Activation
 from pipeline.services.specs import SpecReport
 from pipeline.token_cache import CacheServer, LookupStats
 from pipeline.tokenizers import TokenSpec
@@ -102,6 +103,19 @@ def spec_object(report: SpecReport) -> JsonObject:
         "status": report.status,
         "coverage": report.coverage,
         "created_at": time_text(report.created_at),
+    }
+
+
+def activation_object(activation: Activation) -> JsonObject:
+    """Return what readers of one corpus use from now on, and what was accepted as missing."""
+    return {
+        "corpus": activation.corpus,
+        "spec": activation.spec_id,
+        "missing": {
+            "documents": activation.missing.documents,
+            "dead": activation.missing.dead,
+            "examples": list(activation.missing.examples),
+        },
     }
 
 

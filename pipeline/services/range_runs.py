@@ -1,9 +1,10 @@
 """Starting runs over a corpus, and what operators do with runs: pause, resume, cancel, retry."""
 
-from sqlalchemy import Connection, exists, or_, select, update
+from sqlalchemy import exists, or_, select, update
 
 from pipeline.database import Database, now_ms
-from pipeline.documents.corpora import Corpus, filled_specs, find_corpus
+from pipeline.documents.corpora import filled_specs
+from pipeline.documents.corpus_specs import hold_spec_set, start_filling
 from pipeline.documents.states import DocumentState
 from pipeline.documents.tables import CorpusRow, DocumentRow
 from pipeline.errors import Conflict, InvalidInput, NotFound
@@ -52,7 +53,8 @@ def start_range_run(
         database: Where runs are.
         corpus: Name of the corpus.
         kind: `retokenize`, `backfill`, `verify` or `gc`.
-        spec: Only for this spec; None for every spec the corpus is filled for.
+        spec: Only for this spec; None for every spec the corpus is filled for. A backfill for one that it is not
+            filled for yet begins to: it is built beside the others.
         options: What to do; by default everything.
         nominal: The time a schedule meant; there is at most one run for it, and none while an earlier one goes on.
 
@@ -60,13 +62,15 @@ def start_range_run(
         The run's id; None if there is nothing to start for `nominal`.
 
     Raises:
-        NotFound: There is no such corpus, or it is not filled for the spec.
+        NotFound: There is no such corpus or spec, or it is not filled for the spec.
         InvalidInput: The kind is unknown, or an option does not go with it.
     """
     chosen = options or RangeOptions()
     _check_options(kind, chosen)
     with database.write() as connection:
-        held = _hold_for_run(connection, corpus)
+        held = hold_spec_set(connection, corpus)
+        if spec is not None and kind == "backfill" and not chosen.dry_run:
+            start_filling(connection, held, spec)
         if spec is not None and spec not in [filled.spec_id for filled in filled_specs(connection, held.pk)]:
             raise NotFound(f"corpus {corpus!r} is not filled for spec {spec!r}")
         if nominal is not None and has_unfinished_of_schedule(connection, nominal.schedule_pk):
@@ -183,16 +187,6 @@ def _retry_dead(database: Database, report: RunReport) -> RunReport:
             buckets = {row.bucket for row in rows if row.queue == queue}
             request_event_jobs(connection, rows[0].corpus_pk, queue=queue, buckets=buckets)
         return get_run(connection, report.id)
-
-
-def _hold_for_run(connection: Connection, name: str) -> Corpus:
-    """Lock a corpus against others who start runs of it; requests for its documents go on."""
-    found = select(CorpusRow.pk).where(CorpusRow.name == name, CorpusRow.dropped_at.is_(None))
-    connection.execute(found.with_for_update(key_share=True))
-    corpus = find_corpus(connection, name)
-    if corpus is None:
-        raise NotFound(f"there is no corpus {name!r}")
-    return corpus
 
 
 def _check_options(kind: str, options: RangeOptions) -> None:

@@ -95,9 +95,12 @@ def add_spec(
         raise InvalidInput(f"a spec is validated with at least {MIN_CONTEXTS:,} contexts", item="contexts")
     spec, file = build_new_spec(new)
     with database.read() as connection:
-        if _is_recorded(connection, spec):
-            return AddedSpec(spec.spec_id, created=False, report=None)
-        texts = sample_passages(connection, corpora=corpora)
+        is_recorded = _is_recorded(connection, spec)
+        texts = [] if is_recorded else sample_passages(connection, corpora=corpora)
+    if is_recorded:
+        with database.write() as connection:
+            ensure_spec(connection, spec)  # it may have been dropped
+        return AddedSpec(spec.spec_id, created=False, report=None)
     if validate is None:
         report = validate_new_spec(new, spec, contexts=contexts, corpus_texts=texts, progress=progress)
     else:

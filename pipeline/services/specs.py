@@ -1,9 +1,9 @@
 """Token specs in SQL: recording one when it is first used or added, and saying which there are."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, update
 
 from pipeline.database import insert_missing, now_ms
 from pipeline.documents.tables import CorpusRow, CorpusSpecRow
@@ -37,7 +37,7 @@ class SpecReport:
     fingerprint: str
     library: str
     status: str
-    """The furthest that any corpus is with it; `ready` while none uses it."""
+    """The furthest that any corpus is with it; `ready` while none uses it, and when all who build it miss nothing."""
     coverage: dict[str, float | None]
     """Share of each corpus' passages that have an entry, 0 to 1; None while unknown."""
     created_at: int
@@ -60,6 +60,8 @@ def ensure_spec(connection: Connection, spec: TokenSpec, *, tokenizer: Tokenizer
     """
     if (recorded := find_fingerprint(connection, spec.spec_id)) is not None:
         check_fingerprint(spec, recorded)
+        revived = (SpecRow.id == spec.spec_id, SpecRow.dropped_at.is_not(None))
+        connection.execute(update(SpecRow).where(*revived).values(dropped_at=None))
         return False
     row = {
         "id": spec.spec_id,
@@ -137,12 +139,20 @@ def list_specs(
             frame=parse_frame(row.frame).name,
             fingerprint=row.fingerprint,
             library=row.library,
-            status=max(statuses.get(row.id, ["ready"]), key=_PROGRESS.index),
+            status=_status(row.dropped_at, statuses.get(row.id, []), coverage.get(row.id, {})),
             coverage=coverage.get(row.id, {}),
             created_at=row.created_at,
         )
         for row in connection.execute(statement.with_only_columns(*SpecRow.__table__.c))
     ]
+
+
+def _status(dropped_at: int | None, statuses: Sequence[str], coverage: Mapping[str, float | None]) -> str:
+    """Return the furthest that any corpus is with a spec; what is being built is `ready` once nothing is missing."""
+    furthest = max(statuses, key=_PROGRESS.index, default="ready" if dropped_at is None else "dropped")
+    if furthest == "building" and coverage and all(share == 1.0 for share in coverage.values()):
+        return "ready"
+    return furthest
 
 
 def _statuses(connection: Connection, corpora: Sequence[str] | None) -> dict[str, list[str]]:

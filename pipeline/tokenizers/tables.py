@@ -4,6 +4,7 @@ from sqlalchemy import CheckConstraint, ForeignKey, Integer, LargeBinary, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from pipeline.database import Base, Millis
+from pipeline.database.base import BIG_INTEGER
 
 
 class SpecRow(Base):
@@ -31,6 +32,9 @@ class SpecRow(Base):
     library: Mapped[str] = mapped_column(String(128))
     """Library and version that validated it; recorded, not hashed."""
     created_at: Mapped[Millis]
+    dropped_at: Mapped[int | None] = mapped_column(BIG_INTEGER)
+    """When it was dropped everywhere; adding or building it again clears this. The row stays: its id is never given to
+    other ids."""
 
 
 class TokenizerFileRow(Base):

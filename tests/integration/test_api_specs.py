@@ -103,6 +103,56 @@ def test_an_unknown_spec_is_not_found(world: ApiWorld) -> None:
         assert world.client.get(f"/v1/specs/{spec_id}").status_code in (404, 422)
 
 
+def test_a_spec_is_built_activated_rolled_back_and_dropped(world: ApiWorld) -> None:
+    world.client.put("/v1/corpora/moving", json={"spec": "o200k_base/plain"})
+    world.serve("moving", {"a": "Zebras have stripes.", "b": "Lions have none."})
+    post(world, 201, source="tiktoken", encoding="cl100k_base", frame="plain")
+    address = "/v1/specs/cl100k_base/plain"
+    early = world.client.post(f"{address}/activate", json={"corpus": "moving"})
+    assert (early.status_code, "is not filled for spec" in early.json()["detail"]) == (409, True)
+    built = world.client.post(f"{address}/build", json={"corpus": "moving"})
+    assert (built.status_code, built.json()["kind"], built.json()["spec"]) == (202, "backfill", "cl100k_base/plain")
+    missing = world.client.post(f"{address}/activate")
+    assert (missing.status_code, "2 documents of corpus 'moving' have no entries" in missing.text) == (409, True)
+    world.worker.run_pending_jobs()
+    assert world.get(address)["status"] == "ready"
+    activated = world.client.post(f"{address}/activate", json={"corpus": "moving"}).json()
+    assert (activated["status"], activated["coverage"]) == ("active", {"moving": 1.0})
+    assert activated["corpora"] == [
+        {"corpus": "moving", "spec": "cl100k_base/plain", "missing": {"documents": 0, "dead": 0, "examples": []}}
+    ]
+    found = world.retrieve("moving", "Zebras?")["metadata"]
+    assert (found["spec"], found["cache_hit"]) == ("cl100k_base/plain", True)
+    assert world.client.delete(address).status_code == 409
+    back = world.client.post("/v1/specs/cl100k_base%2Fplain/rollback", json={"corpus": "moving"}).json()
+    assert (back["status"], back["corpora"][0]["spec"]) == ("retiring", "o200k_base/plain")
+    assert world.retrieve("moving", "Zebras?")["metadata"]["spec"] == "o200k_base/plain"
+    dropped = world.client.delete(f"{address}?corpus=moving").json()
+    assert (dropped["status"], dropped["corpora"], dropped["coverage"]) == ("dropped", ["moving"], {})
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("POST", "/v1/specs/none/plain/activate", None, 404),
+        ("POST", "/v1/specs/none/plain/rollback", None, 404),
+        ("POST", "/v1/specs/none/plain/build", {"corpus": "answering"}, 422),
+        ("POST", "/v1/specs/o200k_base/plain/build", {"corpus": "nowhere"}, 404),
+        ("POST", "/v1/specs/o200k_base/plain/build", {}, 422),
+        ("POST", "/v1/specs/o200k_base/plain/activate", {"corpus": "nowhere"}, 404),
+        ("POST", "/v1/specs/o200k_base/plain/activate", {"corpus": "a", "force": "yes"}, 422),
+        ("POST", "/v1/specs/o200k_base/plain/activate", {"corpus": "a\0"}, 422),
+        ("POST", "/v1/specs/a%00b/activate", None, 404),
+        ("DELETE", "/v1/specs/none/plain", None, 404),
+    ],
+)
+def test_what_cannot_change_is_said(world: ApiWorld, method: str, path: str, body: Any, status: int) -> None:
+    world.serve("answering", {"a": "Zebras have stripes."})
+    response = world.client.request(method, path, json=body) if body is not None else world.client.request(method, path)
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+
+
 def test_questions_are_answered_while_a_spec_is_validated(world: ApiWorld) -> None:
     """Validation is a process of its own; a second one at the same time is told to come back."""
     world.serve("answering", {"a": "Zebras have stripes."})
