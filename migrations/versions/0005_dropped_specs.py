@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.add_column("specs", sa.Column("dropped_at", sa.BigInteger(), nullable=True))
+    op.add_column("specs", sa.Column("dropped_at", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True))
 
 
 def downgrade() -> None:
