@@ -1,7 +1,7 @@
 """Cutting a passage to the room that is left, so that its ids are still those that its text has in the prompt.
 
-The separator's ids behind cut ids would be wrong in a fifth of all cuts, since tokenizers take the end of a text and the
-line feeds after it together. So a cut is one of text, and what is left of it is encoded like any other passage.
+Ids that are cut, with the separator's behind them, would be wrong in a fifth of all cuts, since tokenizers take the end
+of a text together with line feeds behind it. So it is the text that is cut, and the rest is encoded like any passage.
 """
 
 from dataclasses import replace
@@ -13,9 +13,9 @@ from pipeline.tokenizers import TokenSpec, encode_passage
 _SPELLINGS = 12
 """How many ids are given up to end at a character: an emoji alone has up to four, in runs tokens share characters."""
 _SMALL = 16
-"""Rooms of so many ids are tried one by one, so that what little fits is found."""
+"""From so many ids on every number is tried, and then the first character, so that what little fits is found."""
 _ATTEMPTS = 32
-"""Three are the most that real text needs; a vocabulary made to make it more shall cost no more."""
+"""Larger rooms need one or two; a text made to need more shall cost no more."""
 
 
 def cut_passage(spec: TokenSpec, passage: ContextPassage, *, room_tokens: int) -> ContextPassage | None:
@@ -28,19 +28,20 @@ def cut_passage(spec: TokenSpec, passage: ContextPassage, *, room_tokens: int) -
             to more in its place.
     """
     text = passage_text(spec, passage)
-    if not text or text[0].isspace():  # compatibility forms spell some characters with a space first
+    if room_tokens <= 0 or not text or text[0].isspace():  # compatibility forms spell some characters with a space
         return None
     kept = room_tokens
     if kept > _SMALL:
         kept -= len(spec.tokenizer.encode(spec.frame.separator))
     for _ in range(_ATTEMPTS):
-        if kept <= 0:
-            return None
-        piece = encode_passage(spec, _beginning(spec, passage, kept=kept, text=text))
+        beginning = _beginning(spec, passage, kept=kept, text=text) if kept > 0 else text[0]
+        piece = encode_passage(spec, beginning)
         over = piece.token_count - room_tokens
         if over <= 0:
             return replace(passage, ids=piece.ids, right_safe=piece.right_safe, cut=True)
-        kept -= over if kept > _SMALL else 1
+        if kept <= 0:
+            return None
+        kept = max(kept - over, _SMALL) if kept > _SMALL else kept - 1
     return None
 
 
