@@ -1,6 +1,6 @@
 """Cutting a passage to the room that is left, so that its ids are still those that its text has in the prompt.
 
-Ids that are cut, with the separator's behind them, would be wrong in a fifth of all cuts, since tokenizers take the end
+Ids that are cut, with the separator's behind them, would be wrong in one cut of six, since tokenizers take the end
 of a text together with line feeds behind it. So it is the text that is cut, and the rest is encoded like any passage.
 """
 
