@@ -265,7 +265,8 @@ class RetrieveBody(_Body):
     max_context_tokens: int | None = Field(None, ge=0, le=10_000_000)
     """Token budget of the context; the deployment's default when left out."""
     order: Literal["relevance", "stable"] = "relevance"
-    """How passages stand in the prompt; which are taken does not depend on it."""
+    """How passages stand in the prompt. `relevance` fills the budget with the beginning of the first that does not fit;
+    `stable` leaves it out."""
     filter: (
         Annotated[
             dict[str, Any],

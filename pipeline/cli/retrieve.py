@@ -87,11 +87,21 @@ async def _ask(settings: Settings, database: Database, request: RetrieveRequest)
 
 
 def _say(answer: Retrieved, presented: JsonObject, output: Output) -> None:
-    rows = [(p.score, p.document_id, p.ordinal, p.generation, p.token_count, p.source) for p in answer.context.passages]
+    rows = [
+        (
+            p.score,
+            p.document_id,
+            p.ordinal,
+            p.generation,
+            f"{p.token_count:,} (cut)" if p.cut else p.token_count,
+            p.source,
+        )
+        for p in answer.context.passages
+    ]
     output.table(("SCORE", "DOCUMENT", "PASSAGE", "GENERATION", "TOKENS", "SOURCE"), rows)
     facts = presented["metadata"]
     spent = ", ".join(f"{name} {spent_ms:.1f}" for name, spent_ms in facts["timings_ms"].items())
-    cut = "; the budget left passages out" if facts["truncated"] else ""
+    cut = "; the budget left out some of what was found" if facts["truncated"] else ""
     output.line(
         f"{facts['token_count']:,} token ids of {facts['doc_count']} passages under {facts['spec']} "
         f"in {facts['latency_ms']:.1f} ms ({spent}){cut}"

@@ -94,6 +94,8 @@ def _sentence(added: AddedSpec, *, seconds: float) -> str:
 
 def _proof(report: ValidationReport) -> str:
     proof = f"{report.contexts:,} prompts of {report.passages:,} passages have exact ids"
+    if report.cuts:
+        proof += f", {report.cuts:,} of them cut to a budget"
     if report.unsafe_passages:
         proof += f", {report.unsafe_passages / report.passages:.1%} of the passages only when encoded in place"
     if report.refused_texts:

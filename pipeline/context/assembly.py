@@ -6,10 +6,12 @@ and encoded anew: an entry's ids always decode to exactly its text.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 
 from pipeline.context.budget import select_within_budget
+from pipeline.context.cutting import cut_passage
 from pipeline.context.ordering import Order, order_passages
 from pipeline.context.passages import ContextPassage
 from pipeline.errors import ExactnessError, InvalidInput
@@ -24,7 +26,7 @@ class AssembledContext:
     token_ids: TokenIds
     """Reference ids of prefix and passages; empty if the budget is smaller than the prefix alone."""
     passages: tuple[ContextPassage, ...]
-    """Exactly the passages in `token_ids`, in prompt order."""
+    """Exactly the passages in `token_ids`, in prompt order. Only the last can be cut."""
     truncated: bool
     """Whether the budget left something out."""
     framed: bool
@@ -40,22 +42,29 @@ def assemble(
         spec: The spec that all passages were encoded under.
         passages: By falling relevance; without duplicates and without two generations of one document.
         max_context_tokens: Most ids the context may have.
-        order: How the passages stand in the prompt. Which are taken does not depend on it.
+        order: How the passages stand in the prompt. The whole ones that are taken do not depend on it. `relevance`
+            fills the room that is left with the beginning of the next one. `stable` cuts none: in a prompt with the
+            same passages before another question the cut would fall elsewhere.
 
     Raises:
         ExactnessError: An unsafe edge cannot be made exact.
     """
     if max_context_tokens < len(encode_prefix(spec)):
         return AssembledContext(token_ids=NO_IDS, passages=(), truncated=True, framed=False)
-    taken = select_within_budget(spec, passages, max_context_tokens=max_context_tokens)
-    while True:
+    cut_last = order == "relevance"
+    taken = select_within_budget(spec, passages, max_context_tokens=max_context_tokens, cut_last=cut_last)
+    for attempt in count():
         arranged = order_passages(taken, order=order)
         ids = concatenate(spec, arranged)
-        if len(ids) <= max_context_tokens:
-            return AssembledContext(
-                token_ids=ids, passages=tuple(arranged), truncated=len(taken) < len(passages), framed=True
-            )
-        taken.pop()  # runs encoded anew can be longer than the entries said
+        over = len(ids) - max_context_tokens
+        if over <= 0:
+            break
+        last = taken.pop()  # runs encoded anew can be longer than the entries said
+        room = last.token_count - (over << attempt)  # each attempt encodes a run, so there shall be few
+        if cut_last and (smaller := cut_passage(spec, last, room_tokens=room)) is not None:
+            taken.append(smaller)
+    truncated = len(taken) < len(passages) or any(passage.cut for passage in taken)
+    return AssembledContext(token_ids=ids, passages=tuple(arranged), truncated=truncated, framed=True)
 
 
 def concatenate(spec: TokenSpec, passages: Sequence[ContextPassage]) -> TokenIds:

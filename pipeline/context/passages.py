@@ -14,9 +14,9 @@ class ContextPassage:
     """One found passage with its ids."""
 
     passage_key: bytes
-    """Names the passage by its content, 16 bytes."""
+    """Names the whole passage by its content, 16 bytes; also where it is cut."""
     ids: TokenIds
-    """Ids of passage and separator, as the entry holds them; they decode to that text."""
+    """Ids of passage and separator, as the entry holds them or the cut has made them; they decode to that text."""
     right_safe: bool
     """False: the ids depend on what stands beside them, and only their text may be used."""
     document_id: str
@@ -25,6 +25,8 @@ class ContextPassage:
     generation: int
     score: float
     source: Source
+    cut: bool = False
+    """Whether only the beginning of the passage is here, for want of room."""
 
     @property
     def token_count(self) -> int:

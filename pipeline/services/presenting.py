@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import orjson
 
-from pipeline.context import AssembledContext, ValidationReport, prompt_text, rendered_segments
+from pipeline.context import AssembledContext, ContextPassage, ValidationReport, prompt_text, rendered_segments
 from pipeline.documents.access import EVERY_CORPUS, ApiKey
 from pipeline.documents.corpora import Corpus
 from pipeline.framing import segments_as_data
@@ -125,6 +125,7 @@ def validation_object(report: ValidationReport) -> JsonObject:
         "contexts": report.contexts,
         "passages": report.passages,
         "unsafe_passages": report.unsafe_passages,
+        "cuts": report.cuts,
         "refused_texts": report.refused_texts,
     }
 
@@ -219,17 +220,7 @@ def retrieved_object(answer: Retrieved, *, include_text: bool = False) -> JsonOb
     timings = answer.timings_ms
     presented: JsonObject = {
         "token_ids": context.token_ids,
-        "passages": [
-            {
-                "document_id": passage.document_id,
-                "ordinal": passage.ordinal,
-                "generation": passage.generation,
-                "score": float(passage.score),
-                "token_count": passage.token_count,
-                "source": passage.source,
-            }
-            for passage in context.passages
-        ],
+        "passages": [_passage_object(passage) for passage in context.passages],
         "metadata": {
             "cache_hit": answer.cache_hit,
             "doc_count": len(context.passages),
@@ -247,6 +238,19 @@ def retrieved_object(answer: Retrieved, *, include_text: bool = False) -> JsonOb
         },
     }
     return presented | _text_of(answer.spec, context) if include_text else presented
+
+
+def _passage_object(passage: ContextPassage) -> JsonObject:
+    """Return one passage of a prompt; `cut` stands only in one of which the prompt has no more than the beginning."""
+    presented: JsonObject = {
+        "document_id": passage.document_id,
+        "ordinal": passage.ordinal,
+        "generation": passage.generation,
+        "score": float(passage.score),
+        "token_count": passage.token_count,
+        "source": passage.source,
+    }
+    return presented | {"cut": True} if passage.cut else presented
 
 
 def _text_of(spec: TokenSpec, context: AssembledContext) -> JsonObject:

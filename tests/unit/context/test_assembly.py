@@ -9,10 +9,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.context import assemble, concatenate, prompt_ids, prompt_text, rendered_segments
+from pipeline.context.cutting import passage_text
 from pipeline.errors import ExactnessError, InvalidInput
 from pipeline.framing import NO_IDS, Control, context_segments, joined_runs, prompt_segments, reference_ids
-from pipeline.tokenizers import Neighbour, TokenSpec, golden_texts, load_spec
-from tests.unit.context.builders import all_found, found
+from pipeline.tokenizers import Neighbour, TokenSpec, encode_header, golden_texts, load_spec
+from tests.unit.context.builders import all_found, found, lines_chat
 from tests.unit.tokenizers.reference import SPECS, official
 from tests.unit.tokenizers.variants import cl100k_chat, gpt2_chat, o200k_colon
 
@@ -155,12 +156,18 @@ def test_an_end_that_cannot_be_right_both_ways_is_refused() -> None:
 
 
 def test_runs_that_grow_when_encoded_anew_still_keep_the_budget() -> None:
-    spec = o200k_colon()
-    context = ["/" * 7, "b", "/c"]
-    for budget in range(60):
-        assembled = assemble(spec, all_found(spec, context), max_context_tokens=budget)
-        assert len(assembled.token_ids) <= budget
-        taken = context[: len(assembled.passages)]
-        if assembled.framed:
-            expected = reference_ids(context_segments(spec.frame, taken), spec.tokenizer)
-            assert assembled.token_ids.tolist() == expected.tolist()
+    spec = lines_chat()
+    entries = all_found(spec, ["/" * 7, "b", "several words of text"])
+    sum_of_entries = len(spec.prefix_ids) + sum(
+        len(encode_header(spec, number)) + passage.token_count for number, passage in enumerate(entries, start=1)
+    )
+    assert len(concatenate(spec, entries)) == sum_of_entries + 1
+    for order in ("relevance", "stable"):
+        for budget in range(sum_of_entries + 1):
+            assembled = assemble(spec, entries, max_context_tokens=budget, order=order)
+            assert len(assembled.token_ids) <= budget
+            assert assembled.truncated
+            if assembled.framed:
+                standing = [passage_text(spec, passage) for passage in assembled.passages]
+                expected = reference_ids(prompt_segments(spec.frame, standing, "why?"), spec.tokenizer)
+                assert prompt_ids(spec, assembled, "why?").tolist() == expected.tolist()

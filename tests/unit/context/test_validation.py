@@ -1,3 +1,5 @@
+import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
 from random import Random
@@ -5,7 +7,7 @@ from random import Random
 import numpy as np
 import pytest
 
-from pipeline.context import validate_spec
+from pipeline.context import cutting, validate_spec
 from pipeline.context.hostile import MAX_TEXT_BYTES, HostileTexts
 from pipeline.errors import ExactnessError
 from pipeline.framing import TokenIds, packaged_frame
@@ -103,3 +105,47 @@ def test_generated_texts_keep_the_limits_of_passages_and_queries() -> None:
     assert max(len(text.encode()) for text in generated) <= MAX_TEXT_BYTES
     assert all(text == text.strip() != "" for text in generated[:300])
     assert {"", "\n"} & set(generated[300:])
+
+
+def test_generated_texts_hold_every_kind_of_text_that_breaks_seams() -> None:
+    hostile = HostileTexts(Random(9), frame=packaged_frame("plain"), special_tokens=("<|mine|>",))
+    passages = [hostile.passage() for _ in range(12_000)]
+    everything = "".join(passages)
+    held = set(everything)
+    assert {chr(point) for point in range(0x110000) if chr(point).isspace()} <= held
+    assert {unicodedata.category(chr(point)) for point in range(0x110000)} - {"Cs"} == set(
+        map(unicodedata.category, held)
+    )
+    assert {unicodedata.bidirectional(character) for character in "\u05d0\u0627\u202e\u2067\u0663"} <= set(
+        map(unicodedata.bidirectional, held)
+    )
+    for invisible in "\u200b\u200c\u200d\u2060\ufeff\ufe0f\u00ad":
+        assert invisible in held
+    for shape in (
+        r"\d{30}",  # digit runs
+        r"\w[\u0300-\u036f]{2}",  # combining marks on a letter
+        "\U0001f468\u200d\U0001f469",  # emoji that are joined
+        "\U0001f3f4\U000e0067",  # emoji that are spelled with tags
+        r"<\|mine\|>",
+        r"<\|mi<\|mine\|>ne\|>",  # special tokens within special tokens
+    ):
+        assert re.search(shape, everything), shape
+    for edge in ("/", "'", '"', "\u2019", "'s", "'LL", "n't", "\u201d", "'\u017f"):
+        assert any(text.startswith(edge) for text in passages), edge
+        assert any(text.endswith(edge) for text in passages), edge
+    assert max(map(len, passages)) > 4000
+
+
+def test_a_good_share_of_the_contexts_is_cut() -> None:
+    report = validate_spec(load_spec("o200k_base/plain"), contexts=1_000, seed=10)
+    assert report.cuts > 150
+
+
+def test_a_wrong_cut_is_shown_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the budget and the passages it was found with."""
+    monkeypatch.setattr(cutting, "passage_text", lambda *_: "x" * 9)
+    monkeypatch.setattr(cutting, "_beginning", lambda *_, **__: "xy")
+    with pytest.raises(
+        ExactnessError, match=r"'xy' is no beginning .*passages=\('.{1,14}',\), question=''.*short_by=1\)"
+    ):
+        validate_spec(load_spec("cl100k_base/plain"), contexts=200, seed=11)

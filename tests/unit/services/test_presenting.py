@@ -2,7 +2,7 @@ import numpy as np
 import orjson
 import pytest
 
-from pipeline.context import ContextPassage, assemble
+from pipeline.context import ContextPassage, ValidationReport, assemble
 from pipeline.jobs.run_reports import RunReport
 from pipeline.services.inspection import Coverage
 from pipeline.services.presenting import (
@@ -13,6 +13,7 @@ from pipeline.services.presenting import (
     stats_object,
     time_text,
     to_json,
+    validation_object,
 )
 from pipeline.services.retrieving import Retrieved
 from pipeline.token_cache import CacheServer
@@ -97,6 +98,34 @@ def test_an_answer_counts_what_it_holds() -> None:
     tokenizer = answer.spec.tokenizer
     assert tokenizer.encode(shown["prompt_text"]).tolist() == shown["token_ids"]
     assert "prompt_text" not in retrieved_object(answer)
+
+
+PASSAGE_FIELDS = {"document_id", "ordinal", "generation", "score", "token_count", "source"}
+
+
+def test_a_cut_passage_says_so_and_counts_what_is_left_of_it() -> None:
+    whole = retrieved("one passage", "another one of some more words")
+    room = len(whole.context.token_ids) - 2
+    answer = retrieved("one passage", "another one of some more words", max_context_tokens=room)
+    shown = orjson.loads(to_json(retrieved_object(answer, include_text=True)))
+    first, last = shown["passages"]
+    assert first.keys() == PASSAGE_FIELDS
+    assert last.keys() == PASSAGE_FIELDS | {"cut"}
+    assert (last["cut"], shown["metadata"]["truncated"]) == (True, True)
+    assert last["token_count"] == whole.context.passages[1].token_count - 2
+    assert shown["prompt_text"].endswith("Document 2\nanother one of some\n\n")
+    assert answer.spec.tokenizer.encode(shown["prompt_text"]).tolist() == shown["token_ids"]
+
+
+def test_a_validation_says_how_many_cuts_it_tried() -> None:
+    report = ValidationReport(contexts=9, passages=20, unsafe_passages=1, cuts=4, refused_texts=0)
+    assert validation_object(report) == {
+        "contexts": 9,
+        "passages": 20,
+        "unsafe_passages": 1,
+        "cuts": 4,
+        "refused_texts": 0,
+    }
 
 
 def test_an_answer_without_room_is_empty() -> None:
