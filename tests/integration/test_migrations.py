@@ -107,6 +107,18 @@ def _described(connection: Connection) -> set[str]:
 
 
 def _parts(name: str, statement: str) -> set[str]:
-    """Cut a CREATE statement into its lines, since the order of columns and constraints means nothing here."""
-    lines = (re.sub(r'["\s,]+', " ", line).strip() for line in statement.splitlines())
-    return {f"{name}: {line}" for line in lines if line}
+    """Cut a CREATE statement into its parts, since the order of columns and constraints means nothing here.
+
+    They are not its lines: columns that were added later stand on that of the last one.
+    """
+    head, opened, body = statement.partition("(")
+    body, closed, tail = body.rpartition(")")
+    parts, depth = [""], 0
+    for character in body:
+        depth += (character == "(") - (character == ")")
+        if character == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += character
+    shown = (re.sub(r'["\s]+', " ", part).strip() for part in (head + opened, *parts, closed + tail))
+    return {f"{name}: {part}" for part in shown}
