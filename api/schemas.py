@@ -159,6 +159,13 @@ class SpecBody(_Body):
         )
 
 
+class SpecEnableBody(_Body):
+    """Where caching is to be switched on again."""
+
+    corpus: CleanText | None = None
+    """Null: every corpus where it is off."""
+
+
 def _content(given: str | dict[str, Any], name: str) -> bytes:
     """Return the bytes of JSON that came as text or as an object."""
     try:

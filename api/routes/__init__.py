@@ -1,10 +1,11 @@
 """Every address, by what it is about."""
 
-from api.routes import corpora, documents, generation, health, retrieval, runs, specs, stats
+from api.routes import corpora, documents, generation, health, retrieval, runs, spec_enabling, specs, stats
 
 ROUTERS = (
     corpora.router,
     specs.router,
+    spec_enabling.router,
     documents.router,
     runs.router,
     retrieval.router,

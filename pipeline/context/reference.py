@@ -15,7 +15,7 @@ from pipeline.context.ordering import Order, order_passages
 from pipeline.context.passages import ContextPassage
 from pipeline.errors import ExactnessError, InvalidInput
 from pipeline.framing import NO_IDS, TokenIds, context_segments, prompt_segments, reference_ids
-from pipeline.tokenizers import TokenSpec, question_ids
+from pipeline.tokenizers import TokenSpec, common_ids, question_ids
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +127,7 @@ def _select(spec: TokenSpec, passages: Sequence[WholePassage], *, room: int) -> 
     """Take passages until the first that does not fit, by counts that are close: the final ids are counted later."""
     taken: list[ContextPassage] = []
     for number, passage in enumerate(passages, start=1):
-        ids = spec.tokenizer.encode(passage.text + spec.frame.separator)
+        ids = _counted_ids(spec, passage.text + spec.frame.separator)
         room -= len(spec.tokenizer.encode(spec.frame.header_text(number))) + len(ids)
         if room < 0:
             break
@@ -144,6 +144,12 @@ def _select(spec: TokenSpec, passages: Sequence[WholePassage], *, room: int) -> 
             )
         )
     return taken
+
+
+def _counted_ids(spec: TokenSpec, body: str) -> TokenIds:
+    """Return ids of a passage with its separator: they spell it and count it, and never become part of a prompt."""
+    in_place = common_ids(spec.tokenizer, body, neighbours=[spec.next_header])
+    return spec.tokenizer.encode(body) if in_place is None else in_place
 
 
 def _context_ids(spec: TokenSpec, texts: Sequence[str], question: str) -> TokenIds | None:

@@ -61,11 +61,13 @@ def enable_caching(connection: Connection, off: CachingOff) -> bool:
         CorpusSpecRow.spec_id == off.spec_id,
         CorpusSpecRow.disabled_at.is_not_distinct_from(off.disabled_at or None),
     )
-    on = {"caching_enabled": True, "disabled_reason": None, "disabled_at": None}
-    enabled_at = max(int(now), off.disabled_at + 1)
-    return (
-        rows_affected(connection.execute(update(CorpusSpecRow).where(*unchanged).values(on, enabled_at=enabled_at))) > 0
-    )
+    on = {
+        "caching_enabled": True,
+        "disabled_reason": None,
+        "disabled_at": None,
+        "enabled_at": max(int(now), off.disabled_at + 1),
+    }
+    return rows_affected(connection.execute(update(CorpusSpecRow).where(*unchanged).values(on))) > 0
 
 
 def list_caching_off(
