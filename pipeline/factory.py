@@ -18,6 +18,8 @@ from pipeline.generation.engines import open_engine
 from pipeline.jobs.redis_nudge import Nudger
 from pipeline.retrieval.embedders import embedder_name, open_passage_embedder, open_query_embedder
 from pipeline.retrieval.vector_index import VectorSearcher
+from pipeline.services.auditing import Auditor, AuditSample
+from pipeline.services.caching_switch import CachingSwitch, record_in
 from pipeline.services.configuration import ConfigurationSource, CorpusView, load_configuration
 from pipeline.services.configuration_copy import ConfigurationCopy
 from pipeline.services.event_jobs import JobLimits, WorkerResources
@@ -171,17 +173,21 @@ def open_read_context(settings: Settings, database: Database) -> ReadContext:
     )
     searcher = open_index_searcher(settings)
     embedder = open_query_embedder(settings)
+    switch = CachingSwitch(record=record_in(database), forget=cache.clear_memory)
     retriever = Retriever(
         searcher=searcher,
         embedder=embedder,
         cache=cache,
         configuration=configuration,
+        switch=switch,
+        auditor=Auditor(searcher, switch=switch, sample=AuditSample(every=settings.audit_every)),
         max_query_bytes=settings.max_query_bytes,
         caching_percent=settings.token_caching_percent if settings.enable_token_caching else 0,
     )
 
     async def close() -> None:
         await configuration.close()
+        await switch.close()
         await cache.close()
         await searcher.close()
         await embedder.aclose()

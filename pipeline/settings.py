@@ -59,6 +59,8 @@ class Settings(BaseSettings):
     """`none`: entries written by workers never expire. `fixed`: they expire after `cache_ttl` seconds."""
     cache_ttl: Annotated[int, Field(ge=1)] = 86_400
     """Seconds an entry written back after a miss lives; with `fixed`, worker entries too."""
+    audit_every: Annotated[int, Field(ge=0)] = 500
+    """One in so many prompts, and the first few of a process, wait to be compared with the reference ids; 0 = none."""
     entry_hmac_key: SecretStr | None = None
     """When set, every entry carries an HMAC under this key and entries without one are misses."""
     l1_max_bytes: Annotated[int, Field(ge=0)] = 64 * MIB

@@ -1,13 +1,8 @@
 """Token specs: listing, reading and adding them."""
 
-import asyncio
-from collections.abc import Sequence
 from functools import partial
 from typing import Annotated
 
-import anyio.from_thread
-import anyio.to_process
-from anyio import CapacityLimiter
 from fastapi import APIRouter, Depends, Path, Response
 
 from api.bodies import JsonRoute, json_answer
@@ -15,19 +10,14 @@ from api.dependencies import Context, CurrentCaller
 from api.paging import After, Limit
 from api.paths import decode_segment
 from api.schemas import SpecBody
-from pipeline.context import ValidationReport
+from api.validating import in_own_thread, one_at_a_time, validate_elsewhere
 from pipeline.documents.validation import shown
-from pipeline.errors import InvalidInput, NotFound, Unavailable
+from pipeline.errors import NotFound
 from pipeline.services.presenting import page_object, spec_object, validation_object
-from pipeline.services.spec_adding import NewSpec, add_spec, build_new_spec, validate_new_spec
+from pipeline.services.spec_adding import add_spec
 from pipeline.services.specs import list_specs
 
 router = APIRouter(prefix="/v1/specs", tags=["specs"], route_class=JsonRoute)
-
-_VALIDATION_TIMEOUT_S = 1800.0
-"""Seconds after which a validation is given up."""
-
-_one_at_a_time = asyncio.Lock()
 
 
 @router.get("")
@@ -71,9 +61,7 @@ async def add(context: Context, caller: CurrentCaller, body: SpecBody) -> Respon
     Validating happens in a process of its own: questions are answered meanwhile. One at a time, the next is told to
     come back.
     """
-    if _one_at_a_time.locked():
-        raise Unavailable("another spec is being validated", service="specs", retry_after_s=10.0)
-    async with _one_at_a_time:
+    async with one_at_a_time():
         contexts = context.settings.spec_validation_contexts
 
         def work() -> tuple[object, int]:
@@ -82,7 +70,7 @@ async def add(context: Context, caller: CurrentCaller, body: SpecBody) -> Respon
                 body.to_spec(),
                 contexts=contexts,
                 corpora=caller.corpora,
-                validate=partial(_validate_elsewhere, contexts=contexts),
+                validate=partial(validate_elsewhere, contexts=contexts),
             )
             with context.database.read() as connection:
                 (report,) = list_specs(connection, only=added.spec_id, corpora=caller.corpora)
@@ -90,23 +78,5 @@ async def add(context: Context, caller: CurrentCaller, body: SpecBody) -> Respon
             answer = {**spec_object(report), "created": added.created, "validation": validation}
             return answer, 201 if added.created else 200
 
-        answer, status = await anyio.to_thread.run_sync(work, limiter=CapacityLimiter(1))
+        answer, status = await in_own_thread(work)
     return json_answer(answer, status=status)
-
-
-def _validate_elsewhere(new: NewSpec, corpus_texts: Sequence[str], *, contexts: int) -> ValidationReport:
-    """Validate in a process of its own; called in a thread."""
-    return anyio.from_thread.run(_validate_in_process, new, corpus_texts, contexts)
-
-
-async def _validate_in_process(new: NewSpec, corpus_texts: Sequence[str], contexts: int) -> ValidationReport:
-    try:
-        with anyio.fail_after(_VALIDATION_TIMEOUT_S):
-            return await anyio.to_process.run_sync(_validate, new, corpus_texts, contexts, cancellable=True)
-    except TimeoutError as error:
-        raise InvalidInput(f"validating took over {_VALIDATION_TIMEOUT_S:g} s", item="tokenizer_json") from error
-
-
-def _validate(new: NewSpec, corpus_texts: Sequence[str], contexts: int) -> ValidationReport:
-    spec, _ = build_new_spec(new)
-    return validate_new_spec(new, spec, contexts=contexts, corpus_texts=corpus_texts)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli import spec_lifecycle
+from pipeline.cli import spec_enable, spec_lifecycle
 from pipeline.cli.invocation import Call, command, new_group
 from pipeline.cli.progress import show_progress
 from pipeline.context import ValidationReport
@@ -29,6 +29,7 @@ def register(app: typer.Typer) -> None:
     command(group, "ls")(list_all)
     command(group)(add)
     spec_lifecycle.register(group)
+    spec_enable.register(group)
     app.add_typer(group, name="spec")
 
 
@@ -38,6 +39,9 @@ def list_all(call: Call) -> None:
         reports = list_specs(connection)
     rows = [(r.id, r.source, r.status, r.fingerprint[:_SHOWN_HEX], _coverage(r.coverage), r.library) for r in reports]
     call.output.table(("SPEC", "SOURCE", "STATUS", "FINGERPRINT", "COVERAGE", "VALIDATED WITH"), rows)
+    for report in reports:
+        for corpus, reason in report.caching_off.items():
+            call.output.note(f"caching of corpus {corpus} under {report.id} is off: {reason}")
     call.output.emit(page_object("specs", [spec_object(r) for r in reports], limit=len(reports) + 1, key="id"))
 
 

@@ -52,6 +52,10 @@ def overview_object(overview: Overview) -> JsonObject:
         "total_tokens_cached": sum(entry.tokens for entry in overview.coverage),
         "cache_size_mb": None if cache is None else cache.used_bytes / MIB,
         "coverage": coverage_object(overview.coverage),
+        "caching_off": [
+            {"corpus": off.corpus, "spec": off.spec_id, "reason": off.reason, "disabled_at": time_text(off.disabled_at)}
+            for off in overview.caching_off
+        ],
         "queues": queues_object(overview.queues),
         "corpora": {name: dict(counts) for name, counts in overview.states.items()},
         "workers": [
@@ -83,6 +87,8 @@ def _show(overview: Overview, output: Output) -> None:
             for name, counts in overview.states.items()
         ],
     )
+    for off in overview.caching_off:
+        output.line(f"caching of corpus {off.corpus} under {off.spec_id} is off: {off.reason}")
     output.line()
     output.table(
         ("QUEUE", "PENDING", "RUNNING", "OLDEST S", "WORKERS"),

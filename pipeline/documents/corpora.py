@@ -37,6 +37,8 @@ class CorpusSpec:
     fingerprint: str
     status: str
     caching_enabled: bool
+    enabled_at: int | None
+    """When caching was enabled again last, in milliseconds since 1970; None if it never was off."""
 
 
 _COLUMNS = (
@@ -188,7 +190,13 @@ def mark_dropped(connection: Connection, corpus: Corpus) -> None:
 def filled_specs(connection: Connection, corpus_pk: int) -> list[CorpusSpec]:
     """Return the specs that every publication must write entries for, the active one first."""
     statement = (
-        select(CorpusSpecRow.spec_id, SpecRow.fingerprint, CorpusSpecRow.status, CorpusSpecRow.caching_enabled)
+        select(
+            CorpusSpecRow.spec_id,
+            SpecRow.fingerprint,
+            CorpusSpecRow.status,
+            CorpusSpecRow.caching_enabled,
+            CorpusSpecRow.enabled_at,
+        )
         .join(SpecRow, SpecRow.id == CorpusSpecRow.spec_id)
         .where(CorpusSpecRow.corpus_pk == corpus_pk, CorpusSpecRow.status != "dropped")
         .order_by((CorpusSpecRow.status != "active"), CorpusSpecRow.spec_id)

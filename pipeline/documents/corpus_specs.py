@@ -79,12 +79,13 @@ def start_filling(connection: Connection, corpus: Corpus, spec_id: str) -> bool:
         return False
     if connection.execute(select(SpecRow.id).where(SpecRow.id == spec_id)).first() is None:
         raise NotFound(f"there is no spec {spec_id!r}: add it with `forefill spec add`")
-    values = {"status": CorpusSpecState.BUILDING.value, "created_at": now_ms(), "caching_enabled": True}
+    values = {"status": CorpusSpecState.BUILDING.value, "created_at": now_ms()}
     if state is None:
-        connection.execute(insert(_SPECS).values(corpus_pk=corpus.pk, spec_id=spec_id, **values))
+        connection.execute(insert(_SPECS).values(corpus_pk=corpus.pk, spec_id=spec_id, caching_enabled=True, **values))
     else:
         ended = (_SPECS.c.corpus_pk == corpus.pk, _SPECS.c.spec_id == spec_id)
-        connection.execute(update(_SPECS).where(*ended).values(**values, activated_at=None, disabled_reason=None))
+        # Where an audit has switched caching off it stays off: building proves nothing.
+        connection.execute(update(_SPECS).where(*ended).values(**values, activated_at=None))
     connection.execute(update(SpecRow).where(SpecRow.id == spec_id).values(dropped_at=None))
     _bump(connection, corpus.pk)
     return True

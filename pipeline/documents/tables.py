@@ -77,6 +77,10 @@ class CorpusSpecRow(Base):
     disabled_reason: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[Millis]
     activated_at: Mapped[int | None] = mapped_column(BIG_INTEGER)
+    disabled_at: Mapped[int | None] = mapped_column(BIG_INTEGER)
+    """When caching was switched off last; NULL while it is on."""
+    enabled_at: Mapped[int | None] = mapped_column(BIG_INTEGER)
+    """When an operator switched it on again last."""
 
 
 class DocumentRow(Base):

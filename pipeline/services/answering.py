@@ -12,6 +12,8 @@ from pipeline.retrieval.embedders import open_query_embedder
 from pipeline.retrieval.embedding import QueryEmbedder
 from pipeline.retrieval.qdrant import QdrantSearcher
 from pipeline.retrieval.vector_index import VectorSearcher
+from pipeline.services.auditing import Auditor, AuditSample
+from pipeline.services.caching_switch import CachingSwitch, record_in
 from pipeline.services.configuration import ConfigurationSource, CorpusView, load_configuration
 from pipeline.services.generating import GenerateRequest, GenerationService
 from pipeline.services.presenting_generation import generated_object
@@ -56,7 +58,7 @@ class TokenCachedRAG:
             corpus: Corpus that is asked.
             spec: Token spec; None for the corpus' active one.
             embedder: Embeds questions; None for what the settings name.
-            configuration: Corpora and specs; None to read SQL.
+            configuration: Corpora and specs; None to read SQL. With one, what an audit finds is this process' alone.
         """
         settings = load_settings()
         hmac_key = settings.entry_hmac_key
@@ -67,16 +69,26 @@ class TokenCachedRAG:
             else RedisTokenReader(redis_client, hmac_key=secret, timeout_s=settings.cache_timeout_s)
         )
         self._cache = TokenCache(reader, l1=L1Cache(settings.l1_max_bytes), write_back_ttl_s=cache_ttl)
-        self._configuration = configuration or _configuration_from_sql(settings.database_url)
-        self._started = configuration is not None
+        database = None
+        if configuration is None:
+            database = Database(create_database_engine(settings.database_url, pool_size=1))
+            configuration = _configuration_from_sql(database)
+        self._configuration = configuration
         self._corpus = corpus
         self._spec = spec
         self._max_context_tokens = max_context_tokens
+        self._started = database is None
+        searcher = QdrantSearcher(vector_db) if isinstance(vector_db, AsyncQdrantClient) else vector_db
+        self._switch = CachingSwitch(
+            record=None if database is None else record_in(database), forget=self._cache.clear_memory
+        )
         self._retriever = Retriever(
-            searcher=QdrantSearcher(vector_db) if isinstance(vector_db, AsyncQdrantClient) else vector_db,
+            searcher=searcher,
             embedder=embedder or open_query_embedder(settings),
             cache=self._cache,
             configuration=self._configuration,
+            switch=self._switch,
+            auditor=Auditor(searcher, switch=self._switch, sample=AuditSample(every=settings.audit_every)),
             max_query_bytes=settings.max_query_bytes,
             caching_percent=100 if enable_caching else 0,
         )
@@ -163,6 +175,7 @@ class TokenCachedRAG:
     async def close(self) -> None:
         """Release what this object made: background work and its configuration, not the clients handed in."""
         await self._configuration.close()
+        await self._switch.close()
         await self._cache.drain()
 
     async def _start(self) -> None:
@@ -184,8 +197,7 @@ class TokenCachedRAG:
         )
 
 
-def _configuration_from_sql(database_url: str) -> ConfigurationSource:
-    database = Database(create_database_engine(database_url, pool_size=1))
+def _configuration_from_sql(database: Database) -> ConfigurationSource:
     specs = SpecLoader(database)
 
     def prepare(view: CorpusView) -> object:

@@ -28,6 +28,17 @@ REFRESH_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
+class SpecCaching:
+    """Whether answers of one corpus may come from entries of one spec."""
+
+    spec_id: str
+    enabled: bool = True
+    """False: an audit found a difference, and nobody has enabled it again."""
+    enabled_at: int | None = None
+    """When caching was enabled again last, by the database's clock; None if it never was off."""
+
+
+@dataclass(frozen=True, slots=True)
 class CorpusView:
     """What a query needs to know of one corpus."""
 
@@ -35,8 +46,13 @@ class CorpusView:
     collection: str
     spec_id: str
     fingerprint: str
-    caching_enabled: bool
     embedder: str
+    caching: tuple[SpecCaching, ...] = ()
+    """Of every spec the corpus is filled for."""
+
+    def caching_of(self, spec_id: str) -> SpecCaching:
+        """Return whether a spec's entries may be used; nothing was ever said against one that is not filled."""
+        return next((each for each in self.caching if each.spec_id == spec_id), SpecCaching(spec_id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +89,13 @@ def load_configuration(database: Database) -> Configuration:
     with database.read() as connection:
         views = {}
         for corpus in list_corpora(connection):
-            active = [spec for spec in filled_specs(connection, corpus.pk) if spec.status == "active"]
-            for spec in active:
-                views[corpus.name] = CorpusView(
-                    corpus.name,
-                    corpus.collection,
-                    spec.spec_id,
-                    spec.fingerprint,
-                    spec.caching_enabled,
-                    corpus.embedder,
-                )
+            filled = filled_specs(connection, corpus.pk)
+            caching = tuple(SpecCaching(spec.spec_id, spec.caching_enabled, spec.enabled_at) for spec in filled)
+            for spec in filled:
+                if spec.status == "active":
+                    views[corpus.name] = CorpusView(
+                        corpus.name, corpus.collection, spec.spec_id, spec.fingerprint, corpus.embedder, caching
+                    )
         keys = list_keys(connection)
     active_keys = {key.id: key for key in keys if key.revoked_at is None}
     return Configuration(views, Access(active_keys, required=bool(keys)))

@@ -14,12 +14,12 @@ from typing import Any
 import orjson
 
 from pipeline.documents.access import AccessScope, ApiKey
-from pipeline.services.configuration import Access, Configuration, CorpusView
+from pipeline.services.configuration import Access, Configuration, CorpusView, SpecCaching
 from pipeline.telemetry.logs import get_logger
 
 _log = get_logger(__name__)
 
-_FORMAT = 2
+_FORMAT = 3
 
 
 class ConfigurationCopy:
@@ -96,10 +96,14 @@ def _encode(configuration: Configuration) -> bytes:
 def _decode(data: Any) -> Configuration:
     if not isinstance(data, dict) or data.get("format") != _FORMAT:
         raise ValueError("it has another format")
-    views = [CorpusView(**view) for view in data["corpora"]]
+    views = [_view(fields) for fields in data["corpora"]]
     keys = [_key(fields) for fields in data["keys"]]
     required = data["keys_required"] is not False
     return Configuration({view.name: view for view in views}, Access({key.id: key for key in keys}, required=required))
+
+
+def _view(fields: dict[str, Any]) -> CorpusView:
+    return CorpusView(**fields | {"caching": tuple(SpecCaching(**each) for each in fields["caching"])})
 
 
 def _key_object(key: ApiKey) -> dict[str, Any]:

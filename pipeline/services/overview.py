@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipeline.database import Database
+from pipeline.documents.caching import CachingOff, list_caching_off
 from pipeline.errors import Unavailable
 from pipeline.jobs.dispatcher import ROLE
 from pipeline.jobs.presence import Worker, find_leader, list_workers
@@ -23,6 +24,8 @@ class Overview:
     states: Mapping[str, Mapping[str, int]]
     """Documents by state, by corpus."""
     coverage: tuple[Coverage, ...]
+    caching_off: tuple[CachingOff, ...]
+    """Where queries tokenize since an audit found a difference."""
     queues: tuple[QueueStatus, ...]
     workers: tuple[Worker, ...]
     dispatcher: str | None
@@ -45,12 +48,13 @@ def take_overview(database: Database, cache: TokenWriter) -> Overview:
         reports = describe_corpora(connection)
         states = {report.corpus.name: count_states(connection, report.corpus.pk) for report in reports}
         coverage = tuple(list_coverage(connection))
+        caching_off = tuple(list_caching_off(connection))
         queues = tuple(queue_status(connection))
         workers = tuple(list_workers(connection))
         dispatcher = find_leader(connection, ROLE)
         runs = tuple(list_runs(connection, limit=_RUNS, unfinished=True))
     next_runs = {report.corpus.name: report.next_run_at for report in reports if report.next_run_at is not None}
-    return Overview(states, coverage, queues, workers, dispatcher, runs, next_runs, _ask(cache))
+    return Overview(states, coverage, caching_off, queues, workers, dispatcher, runs, next_runs, _ask(cache))
 
 
 def _ask(cache: TokenWriter) -> CacheServer | None:

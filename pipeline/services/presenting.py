@@ -102,6 +102,7 @@ def spec_object(report: SpecReport) -> JsonObject:
         "library": report.library,
         "status": report.status,
         "coverage": report.coverage,
+        "caching_off": report.caching_off,
         "created_at": time_text(report.created_at),
     }
 

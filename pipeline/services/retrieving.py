@@ -1,15 +1,16 @@
 """The read path: question → vectors → hits → entries → exact ids. Asynchronous; never waits for SQL.
 
 A cache that is away, hung, empty or corrupt costs time and never ids: what is missing is tokenized from the point's
-text, which must hash to the passage key that the hit named.
+text, which must hash to the passage key that the hit named. Some prompts are audited before they are answered; where an
+audit found a difference, answers are made of whole texts by the slow oracle alone, until an operator says otherwise.
 """
 
 import asyncio
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from pydantic import JsonValue
 
@@ -21,19 +22,18 @@ from pipeline.context import (
     assemble,
     drop_duplicates,
     drop_older_generations,
+    reference_context,
 )
-from pipeline.documents.passages import passage_key
 from pipeline.errors import InvalidInput, NotFound, Unavailable
 from pipeline.retrieval.embedding import Embedding, QueryEmbedder
 from pipeline.retrieval.vector_index import Hit, VectorSearcher
+from pipeline.services.auditing import Auditor, Prompt
+from pipeline.services.caching_switch import CachingSwitch
 from pipeline.services.configuration import ConfigurationSource, CorpusView
-from pipeline.telemetry import metrics
-from pipeline.telemetry.logs import get_logger
+from pipeline.services.passage_texts import fetch_texts, points_of, whole_passages
 from pipeline.telemetry.tracing import TRACER
 from pipeline.token_cache import Entry, TokenCache
 from pipeline.tokenizers import TokenSpec, encode_passage, load_spec, prepared_spec
-
-_log = get_logger(__name__)
 
 MAX_TOP_K = 100
 """Most passages one query may ask for."""
@@ -80,6 +80,8 @@ class Retrieved:
 
 Loaded: TypeAlias = tuple[Entry, Source]
 
+T = TypeVar("T")
+
 
 class Retriever:
     """Answers questions with token ids. Lives as long as its process; for one event loop."""
@@ -91,6 +93,8 @@ class Retriever:
         embedder: QueryEmbedder,
         cache: TokenCache,
         configuration: ConfigurationSource,
+        switch: CachingSwitch,
+        auditor: Auditor,
         max_query_bytes: int,
         caching_percent: int = 100,
     ) -> None:
@@ -98,6 +102,8 @@ class Retriever:
         self._embedder = embedder
         self._cache = cache
         self._configuration = configuration
+        self._switch = switch
+        self._auditor = auditor
         self._max_query_bytes = max_query_bytes
         self._caching_percent = caching_percent
 
@@ -130,13 +136,14 @@ class Retriever:
             spec = _spec(view, request)
             self._check_embedder(view)
             timings = Timings()
-            hits, loaded = await self._find(view, spec, request, timings)
-            with _timed(timings, "assemble"):
-                context = _assemble(spec, hits, loaded, request)
+            if self._switch.allows(view, spec.spec_id):
+                context, cache_hit = await self._from_entries(view, spec, request, timings)
+            else:
+                context, cache_hit = await self._from_texts(view, spec, request, timings), True
             answer = Retrieved(
                 spec=spec,
                 context=context,
-                cache_hit=not any(source == "miss" for _, source in loaded.values()),
+                cache_hit=cache_hit,
                 latency_ms=(time.perf_counter() - began) * 1000,
                 timings_ms=timings,
             )
@@ -172,18 +179,69 @@ class Retriever:
                 retry_after_s=60.0,
             )
 
-    async def _find(
+    async def _from_entries(
         self, view: CorpusView, spec: TokenSpec, request: RetrieveRequest, timings: Timings
-    ) -> tuple[list[Hit], dict[str, Loaded]]:
-        """Search, and get the entry of every hit; a hit whose text is another by now makes the search repeat once."""
+    ) -> tuple[AssembledContext, bool]:
+        """Return the context put together from entries, and whether none was missing."""
+
+        async def load(points: dict[bytes, str]) -> dict[bytes, Loaded]:
+            return await self._load(view, spec, points, timings)
+
+        hits, loaded = await self._find(view, request, timings, load=load)
+        with _timed(timings, "assemble"):
+            context = _assemble(spec, hits, loaded, request)
+        prompt = Prompt(
+            view=view,
+            spec=spec,
+            question=request.query,
+            max_context_tokens=request.max_context_tokens,
+            order=request.order,
+            hits=hits,
+            context=context,
+        )
+        missed = any(source == "miss" for _, source in loaded.values())
+        return await self._auditor.audited(prompt), not missed
+
+    async def _from_texts(
+        self, view: CorpusView, spec: TokenSpec, request: RetrieveRequest, timings: Timings
+    ) -> AssembledContext:
+        """Return the context made of whole texts: neither entries nor the assembler are to be trusted."""
+
+        async def load(points: dict[bytes, str]) -> dict[bytes, str]:
+            with _timed(timings, "tokenize"):
+                return await fetch_texts(self._searcher, view.collection, points)
+
+        hits, texts = await self._find(view, request, timings, load=load)
+        with _timed(timings, "tokenize"):
+            return await asyncio.to_thread(
+                reference_context,
+                spec,
+                whole_passages(hits, texts),
+                request.query,
+                max_context_tokens=request.max_context_tokens,
+                order=request.order,
+            )
+
+    async def _find(
+        self,
+        view: CorpusView,
+        request: RetrieveRequest,
+        timings: Timings,
+        *,
+        load: Callable[[dict[bytes, str]], Awaitable[dict[bytes, T]]],
+    ) -> tuple[list[Hit], dict[bytes, T]]:
+        """Search, and load what belongs to every hit by its key; what is missing makes the search repeat once.
+
+        A hit's text can be another by now: its document was published in between.
+        """
         with _timed(timings, "embed"):
             (embedding,) = await self._embedder.embed_queries([request.query])
         hits = await self._search(view, embedding, request, timings)
-        loaded = await self._load(view, spec, hits, timings)
+        loaded = await load(points_of(hits))
         if len(loaded) < len(hits):
             hits = await self._search(view, embedding, request, timings)
-            loaded = await self._load(view, spec, hits, timings)
-        return [hit for hit in hits if hit.passage_key in loaded], loaded
+            loaded = await load(points_of(hits))
+        return [hit for hit in hits if bytes.fromhex(hit.passage_key) in loaded], loaded
 
     async def _search(
         self, view: CorpusView, embedding: Embedding, request: RetrieveRequest, timings: Timings
@@ -202,24 +260,22 @@ class Retriever:
         return drop_duplicates(drop_older_generations(found))[: request.top_k]
 
     async def _load(
-        self, view: CorpusView, spec: TokenSpec, hits: Sequence[Hit], timings: Timings
-    ) -> dict[str, Loaded]:
+        self, view: CorpusView, spec: TokenSpec, points: dict[bytes, str], timings: Timings
+    ) -> dict[bytes, Loaded]:
         """Return entry and source by passage key; without those whose text no longer hashes to it."""
-        points = {bytes.fromhex(hit.passage_key): hit.point_id for hit in hits}
 
         async def compute(keys: Sequence[bytes]) -> Mapping[bytes, Entry]:
             with _timed(timings, "tokenize"):
-                texts = await self._searcher.texts(view.collection, [points[key] for key in keys])
-                found = {key: texts[points[key]] for key in keys if points[key] in texts}
-                return await asyncio.to_thread(_encode_all, spec, found)
+                texts = await fetch_texts(self._searcher, view.collection, {key: points[key] for key in keys})
+                return await asyncio.to_thread(_encode_all, spec, texts)
 
-        if not (view.caching_enabled and self._is_sampled()):
-            return {key.hex(): (entry, "off") for key, entry in (await compute(list(points))).items()}
+        if not self._is_sampled():
+            return {key: (entry, "off") for key, entry in (await compute(list(points))).items()}
         with _timed(timings, "cache"):
             lookup = await self._cache.lookup(spec.fingerprint, list(points))
         lookup = await self._cache.resolve(lookup, compute)
         triples = zip(points, lookup.entries, lookup.sources, strict=True)
-        return {key.hex(): (entry, source) for key, entry, source in triples if entry is not None}
+        return {key: (entry, source) for key, entry, source in triples if entry is not None}
 
     def _is_sampled(self) -> bool:
         return self._caching_percent >= 100 or random.random() * 100 < self._caching_percent
@@ -233,33 +289,29 @@ def _spec(view: CorpusView, request: RetrieveRequest) -> TokenSpec:
 
 
 def _encode_all(spec: TokenSpec, texts: Mapping[bytes, str]) -> dict[bytes, Entry]:
-    """Tokenize texts that hash to their key; the others are other texts by now."""
     entries = {}
     for key, text in texts.items():
-        if passage_key(text) != key:
-            metrics.HASH_MISMATCHES.inc()
-            _log.warning("retrieve.text_moved", passage_key=key.hex())
-            continue
         encoded = encode_passage(spec, text)
         entries[key] = Entry(ids=encoded.ids, right_safe=encoded.right_safe)
     return entries
 
 
 def _assemble(
-    spec: TokenSpec, hits: Sequence[Hit], loaded: Mapping[str, Loaded], request: RetrieveRequest
+    spec: TokenSpec, hits: Sequence[Hit], loaded: Mapping[bytes, Loaded], request: RetrieveRequest
 ) -> AssembledContext:
+    keyed = [(bytes.fromhex(hit.passage_key), hit) for hit in hits]
     passages = [
         ContextPassage(
-            passage_key=bytes.fromhex(hit.passage_key),
-            ids=loaded[hit.passage_key][0].ids,
-            right_safe=loaded[hit.passage_key][0].right_safe,
+            passage_key=key,
+            ids=loaded[key][0].ids,
+            right_safe=loaded[key][0].right_safe,
             document_id=hit.document_id,
             ordinal=hit.ordinal,
             generation=hit.generation,
             score=hit.score,
-            source=loaded[hit.passage_key][1],
+            source=loaded[key][1],
         )
-        for hit in hits
+        for key, hit in keyed
     ]
     return assemble(spec, passages, max_context_tokens=request.max_context_tokens, order=request.order)
 

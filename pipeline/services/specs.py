@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, select, update
 
 from pipeline.database import insert_missing, now_ms
+from pipeline.documents.caching import list_caching_off
 from pipeline.documents.tables import CorpusRow, CorpusSpecRow
 from pipeline.errors import Conflict
 from pipeline.framing import parse_frame
@@ -40,6 +41,8 @@ class SpecReport:
     """The furthest that any corpus is with it; `ready` while none uses it, and when all who build it miss nothing."""
     coverage: dict[str, float | None]
     """Share of each corpus' passages that have an entry, 0 to 1; None while unknown."""
+    caching_off: dict[str, str]
+    """Why caching is off, by corpus; queries of the others use the cache."""
     created_at: int
     """Milliseconds since 1970-01-01 UTC."""
 
@@ -131,6 +134,9 @@ def list_specs(
     coverage: dict[str, dict[str, float | None]] = {}
     for each in list_coverage(connection, corpora=corpora):
         coverage.setdefault(each.spec, {})[each.corpus] = each.share
+    off: dict[str, dict[str, str]] = {}
+    for switched in list_caching_off(connection, spec_id=only, corpora=corpora):
+        off.setdefault(switched.spec_id, {})[switched.corpus] = switched.reason
     return [
         SpecReport(
             id=row.id,
@@ -141,6 +147,7 @@ def list_specs(
             library=row.library,
             status=_status(row.dropped_at, statuses.get(row.id, []), coverage.get(row.id, {})),
             coverage=coverage.get(row.id, {}),
+            caching_off=off.get(row.id, {}),
             created_at=row.created_at,
         )
         for row in connection.execute(statement.with_only_columns(*SpecRow.__table__.c))

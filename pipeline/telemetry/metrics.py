@@ -30,6 +30,7 @@ CACHE_HIT_LATENCY = Histogram(
 )
 CACHE_ERRORS = Counter("token_cache_redis_errors", "Failed calls to the cache")
 COVERAGE = Gauge("forefill_coverage", "Served passages that have an entry, share", ["corpus", "spec"])
+CACHING_OFF = Gauge("forefill_caching_off", "1 where an audit switched caching off", ["corpus", "spec"])
 QUEUE_DEPTH = Gauge("forefill_queue_depth", "Pending jobs", ["queue"])
 QUEUE_OLDEST_AGE = Gauge("forefill_queue_oldest_age_seconds", "Age of the oldest due pending job", ["queue"])
 FILL_LAG = Histogram(
@@ -39,7 +40,11 @@ FILL_LAG = Histogram(
 )
 JOBS = Counter("forefill_jobs", "Finished attempts of jobs", ["kind", "outcome"])
 FENCE_REJECTIONS = Counter("forefill_fence_rejections", "Writes refused because the work had a newer owner")
-EXACTNESS_CHECKS = Counter("forefill_exactness_checks", "Assembled prompts compared with the reference", ["outcome"])
+EXACTNESS_CHECKS = Counter(
+    "forefill_exactness_checks",
+    "Assembled prompts compared with the reference",
+    ["outcome"],  # equal | different | skipped | failed
+)
 GENERATIONS = Counter("forefill_generations", "Answers asked of an engine", ["engine", "outcome"])
 GENERATION_FIRST_TOKEN = Histogram(
     "forefill_generation_first_token_seconds",

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from sqlalchemy import select
 
 from pipeline.database import Database
-from pipeline.documents.corpora import Corpus, CorpusSpec, filled_specs, list_corpora
+from pipeline.documents.caching import CachingOff, list_caching_off
+from pipeline.documents.corpora import Corpus, list_corpora
 from pipeline.documents.splitting import Splitter
 from pipeline.documents.states import DocumentState
 from pipeline.errors import ForefillError, InvalidInput
@@ -23,15 +24,15 @@ def check(settings: Settings, database: Database) -> Iterator[Finding]:
     embedder = embedder_name(settings)
     with database.read() as connection:
         found = [
-            (corpus, filled_specs(connection, corpus.pk), count_states(connection, corpus.pk)[DocumentState.DEAD])
-            for corpus in list_corpora(connection)
+            (corpus, count_states(connection, corpus.pk)[DocumentState.DEAD]) for corpus in list_corpora(connection)
         ]
         coverage = list_coverage(connection)
-    for corpus, specs, dead in found:
+        caching_off = list_caching_off(connection)
+    for corpus, dead in found:
         problems = [
             *_check_embedder(corpus, embedder=embedder),
             *_check_splitter(corpus),
-            *_check_caching(corpus, specs),
+            *_check_caching(corpus, caching_off),
             *_check_dead(corpus, dead=dead),
             *_check_coverage(corpus, [entry for entry in coverage if entry.corpus == corpus.name]),
         ]
@@ -76,13 +77,13 @@ def _check_splitter(corpus: Corpus) -> Iterator[Finding]:
         )
 
 
-def _check_caching(corpus: Corpus, specs: list[CorpusSpec]) -> Iterator[Finding]:
-    for spec in specs:
-        if not spec.caching_enabled:
-            yield Finding.warn(
+def _check_caching(corpus: Corpus, caching_off: list[CachingOff]) -> Iterator[Finding]:
+    for off in caching_off:
+        if off.corpus == corpus.name:
+            yield Finding.fail(
                 f"corpus {corpus.name}",
-                f"caching is off under {spec.spec_id}: queries tokenize",
-                remedy="find out why an audit switched it off, then enable it again",
+                f"caching is off under {off.spec_id}, queries tokenize: {off.reason}",
+                remedy=f"find out why, then `forefill spec enable {off.spec_id} --corpus {corpus.name}`",
             )
 
 

@@ -10,12 +10,12 @@ from sqlalchemy.exc import ProgrammingError
 
 from pipeline.documents.access import AccessScope, ApiKey, find_key
 from pipeline.errors import ExactnessError, Unavailable
-from pipeline.services.configuration import Access, Configuration, ConfigurationSource, CorpusView
+from pipeline.services.configuration import Access, Configuration, ConfigurationSource, CorpusView, SpecCaching
 from pipeline.services.configuration_copy import ConfigurationCopy
 
 KEY = ApiKey("0" * 16, "ñame", b"\x07" * 32, frozenset(AccessScope), frozenset({"a"}), created_at=7, revoked_at=None)
 WIDE = ApiKey("1" * 16, "all", b"\x08" * 32, frozenset({AccessScope.QUERY}), None, created_at=8, revoked_at=None)
-VIEW = CorpusView("a", "a.1", "o200k_base/plain", "f", caching_enabled=True, embedder="e")
+VIEW = CorpusView("a", "a.1", "o200k_base/plain", "f", "e", (SpecCaching("o200k_base/plain"),))
 KEYED = Configuration({"a": VIEW}, Access({KEY.id: KEY, WIDE.id: WIDE}, required=True))
 REVOKED = Configuration({"a": VIEW}, Access({}, required=True))
 KEYLESS = Configuration({"a": VIEW}, Access({}, required=False))
@@ -152,13 +152,13 @@ def test_a_link_or_a_pipe_is_no_copy(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content",
     [
-        *(b"", b"{", b"null", b"[]", b"{}", b'{"format":1}', b'{"format":2}', b"\xff", b'"x"'),
+        *(b"", b"{", b"null", b"[]", b"{}", b'{"format":1}', b'{"format":3}', b"\xff", b'"x"'),
         b'[{"name":"a"}]',
-        b'{"format":2,"corpora":[],"keys_required":false}',
-        b'{"format":2,"corpora":[],"keys":[{}],"keys_required":true}',
-        b'{"format":2,"corpora":[{"name":"a"}],"keys":[],"keys_required":true}',
-        b'{"format":2,"corpora":[],"keys":{"a":1},"keys_required":true}',
-        b'{"format":2,"corpora":[],"keys":null,"keys_required":true}',
+        b'{"format":3,"corpora":[],"keys_required":false}',
+        b'{"format":3,"corpora":[],"keys":[{}],"keys_required":true}',
+        b'{"format":3,"corpora":[{"name":"a"}],"keys":[],"keys_required":true}',
+        b'{"format":3,"corpora":[],"keys":{"a":1},"keys_required":true}',
+        b'{"format":3,"corpora":[],"keys":null,"keys_required":true}',
     ],
 )
 @pytest.mark.anyio
@@ -172,7 +172,7 @@ async def test_what_is_no_copy_lets_nobody_in(tmp_path: Path, content: bytes) ->
 
 def test_a_copy_that_does_not_clearly_say_no_key_is_needed_needs_one(tmp_path: Path) -> None:
     path = tmp_path / "copy.json"
-    path.write_bytes(b'{"format":2,"corpora":[],"keys":[],"keys_required":null}')
+    path.write_bytes(b'{"format":3,"corpora":[],"keys":[],"keys_required":null}')
     path.chmod(0o600)
     read = ConfigurationCopy(path).read()
     assert read is not None
