@@ -13,6 +13,9 @@
     └── Unavailable         an outside service did not answer; retryable          503
 
 HTTP, the command line and Celery give these a meaning at their own edge; nothing inside raises a web exception.
+
+Two errors of a job's work are no `Exception`, so that no handler on the way takes them for something else: `OutOfTime`,
+and the panic of a library written in Rust. `is_failure` tells them from the end of the process.
 """
 
 from typing import ClassVar
@@ -80,3 +83,31 @@ class Unavailable(ForefillError):
         """Which one: `database`, `broker`, `cache`, `qdrant`, `embedder`, `engine`."""
         self.retry_after_s = retry_after_s
         """Seconds after which a retry is sensible."""
+
+
+class OutOfTime(BaseException):
+    """A job has used up its time and must stop, raised into whatever it is doing.
+
+    No `Exception`, as a cancelled coroutine's is none: an adapter would make it an error of its library, and a document
+    that was only in hand when the time was over would be refused for good.
+    """
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(f"it took longer than {limit_s:g} s")
+
+
+def is_panic(error: BaseException) -> bool:
+    """Tell whether a library in Rust gave up; each brings a class of its own, and they share only the name."""
+    return type(error).__name__ == "PanicException"
+
+
+def is_failure(error: BaseException) -> bool:
+    """Tell whether an error is one of the work in hand, and not a wish that the process should end."""
+    return isinstance(error, (Exception, OutOfTime)) or is_panic(error)
+
+
+def error_sentence(error: BaseException) -> str:
+    """Return what an operator may read: our own errors say it themselves, others might quote a document."""
+    if isinstance(error, ForefillError | OutOfTime):
+        return str(error)
+    return "a library panicked" if is_panic(error) else f"unexpected {type(error).__name__}"

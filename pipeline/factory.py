@@ -104,7 +104,11 @@ def open_worker_context(settings: Settings, *, worker: str) -> ProcessContext:
         load_spec=specs.load,
         parse_splitter=Splitter.from_identity,
     )
-    limits = JobLimits(max_attempts=settings.max_attempts, max_deaths=settings.max_deliveries)
+    limits = JobLimits(
+        time_limit_s=settings.job_time_limit_s,
+        max_attempts=settings.max_attempts,
+        max_deaths=settings.max_deliveries,
+    )
     runner = JobRunner(
         resources, worker=worker, lease_s=settings.lease_s, heartbeat_s=settings.heartbeat_s, limits=limits
     )

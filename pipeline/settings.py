@@ -123,6 +123,8 @@ class Settings(BaseSettings):
     """Failed attempts after which a document is dead."""
     max_deliveries: Annotated[int, Field(ge=2)] = 5
     """Interrupted deliveries of one job after which the document named by its breadcrumb is dead."""
+    job_time_limit_s: Annotated[float, Field(ge=3, le=240)] = 60.0
+    """Seconds after which a hung job's process is killed, interrupted at five sixths; below the visibility timeout."""
     worker_concurrency: Annotated[int, Field(ge=1, le=256)] = 2
     """Prefork children of one worker."""
     visibility_timeout_s: Annotated[int, Field(ge=3)] = 300

@@ -10,10 +10,8 @@ from celery import Celery
 from kombu.entity import Exchange, Queue
 
 from pipeline.jobs.store import QUEUES
+from pipeline.services.event_jobs import JobLimits
 from pipeline.settings import Settings, load_settings
-
-TASK_TIME_LIMIT_S = 60
-"""A job stops by itself after 20 s; this ends a hung tokenizer."""
 
 EVALUATE_SCHEDULES = "forefill.evaluate_schedules"
 """Name of the task that beat sends: the dispatcher's own look at schedules, once more."""
@@ -24,6 +22,7 @@ BEAT_S = 30.0
 
 def celery_settings(settings: Settings) -> dict[str, Any]:
     """Return Celery's configuration for these settings."""
+    limits = JobLimits(time_limit_s=settings.job_time_limit_s)
     return {
         "broker_url": settings.broker_url,
         "result_backend": None,  # state is SQL; results would only grow in the broker
@@ -37,8 +36,8 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,  # a killed child's message comes back within seconds
         "task_acks_on_failure_or_timeout": True,  # retry is decided in SQL
-        "task_time_limit": TASK_TIME_LIMIT_S,
-        "task_soft_time_limit": TASK_TIME_LIMIT_S - 10,
+        "task_time_limit": limits.time_limit_s,  # a job stops by itself long before: this ends a hung tokenizer
+        "task_soft_time_limit": limits.stop_after_s,  # a signal, see `ChildProcess`; a hung library may not notice
         "beat_schedule": {
             "evaluate-schedules": {
                 "task": EVALUATE_SCHEDULES,

@@ -3,13 +3,16 @@
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from billiard.util import set_pdeathsig
 
-from pipeline.errors import Unavailable
+from pipeline.errors import OutOfTime, Unavailable
 from pipeline.factory import ProcessContext, open_database, open_worker_context
 from pipeline.jobs.presence import announce_worker, retire_worker
+from pipeline.services.event_jobs import JobLimits
 from pipeline.services.schedules import evaluate_schedules
 from pipeline.settings import Settings
 from pipeline.telemetry.logs import get_logger
@@ -35,10 +38,14 @@ class ChildProcess:
     def run(self, job_pk: int, *, delivery_id: str, redelivered: bool) -> None:
         """Run one job; whatever it left, the dispatcher is told to look."""
         context = self._opened()
+        limits = JobLimits(time_limit_s=self._settings.job_time_limit_s)
         try:
-            context.job_runner.run(job_pk, delivery_id=delivery_id, redelivered=redelivered)
+            with _interrupted_when_out_of_time(limits.stop_after_s):
+                context.job_runner.run(job_pk, delivery_id=delivery_id, redelivered=redelivered)
         except Unavailable as error:
             _log.warning("job.left", job_id=job_pk, service=error.service, error=str(error))
+        except OutOfTime as error:  # outside its own handlers: the lease ends by itself and the job is rescued
+            _log.warning("job.left", job_id=job_pk, error=str(error))
         context.nudger.nudge()
 
     def evaluate_schedules(self) -> None:
@@ -60,6 +67,23 @@ class ChildProcess:
         """Release the resources of this process."""
         if self._context is not None:
             self._context.close()
+
+
+@contextmanager
+def _interrupted_when_out_of_time(limit_s: float) -> Iterator[None]:
+    """Raise `OutOfTime` when Celery signals its soft limit, and nothing once the job is over.
+
+    In place of Celery's own handler, whose error is an `Exception` that adapters would take for their library's.
+    """
+
+    def interrupt(*_signal: object) -> None:
+        raise OutOfTime(limit_s)
+
+    signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 class MainProcess:

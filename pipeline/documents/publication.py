@@ -60,9 +60,12 @@ class PublishedDocument:
 def find_behind(
     connection: Connection, corpus_pk: int, *, bucket: int, queue: str, limit: int, max_bytes: int
 ) -> list[int]:
-    """Return rows of due documents that are behind, oldest change first, bounded by number and by bytes of text."""
+    """Return rows of due documents that are behind, oldest change first, bounded by number and by bytes of text.
+
+    One that failed before comes alone, after the others: what it did to its worker once, it does to no group again.
+    """
     statement = (
-        select(DocumentRow.pk, DocumentRow.text_bytes)
+        select(DocumentRow.pk, DocumentRow.text_bytes, DocumentRow.attempts)
         .where(
             DocumentRow.corpus_pk == corpus_pk,
             DocumentRow.queue == queue,
@@ -73,14 +76,17 @@ def find_behind(
         .order_by(DocumentRow.accepted_at, DocumentRow.pk)
         .limit(limit)
     )
+    rows = connection.execute(statement).all()
     chosen: list[int] = []
     total = 0
-    for pk, size in connection.execute(statement):
+    for pk, size, attempts in rows:
+        if attempts:
+            continue
         total += size
         if chosen and total > max_bytes:
             break
         chosen.append(pk)
-    return chosen
+    return chosen or [row.pk for row in rows[:1]]
 
 
 def next_due_at(connection: Connection, corpus_pk: int, *, bucket: int, queue: str) -> int | None:

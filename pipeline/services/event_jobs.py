@@ -26,7 +26,7 @@ from pipeline.documents.publication import (
 )
 from pipeline.documents.splitting import Splitter
 from pipeline.documents.tables import CorpusRow
-from pipeline.errors import ForefillError, NotFound, StaleFence, Unavailable
+from pipeline.errors import NotFound, StaleFence, Unavailable, error_sentence, is_failure
 from pipeline.jobs.claims import ClaimedJob, check_fence, finish, leave_breadcrumb, record_progress
 from pipeline.jobs.retry import backoff_s
 from pipeline.jobs.runs import bury_items, finish_items, settle
@@ -54,12 +54,22 @@ class JobLimits:
     """Documents published by one pair of transactions."""
     slice_bytes: int = 4 * 1024 * 1024
     """UTF-8 bytes of text in one slice."""
-    time_budget_s: float = 20.0
-    """Seconds after which no further slice is begun; far below the worker's time limit."""
+    time_limit_s: float = 60.0
+    """Seconds after which the process of a job is killed."""
     max_attempts: int = 3
     """Failed attempts after which a document is dead."""
     max_deaths: int = 5
     """Worker deaths with the same document in hand after which it is dead."""
+
+    @property
+    def time_budget_s(self) -> float:
+        """Seconds after which no further slice is begun."""
+        return self.time_limit_s / 3
+
+    @property
+    def stop_after_s(self) -> float:
+        """Seconds after which a job is interrupted; what is left to the limit is for giving it back."""
+        return self.time_limit_s * 5 / 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +141,7 @@ class EventJobRunner:
             return load_work(connection, pks)
 
     def _publish_slice(self, publisher: Publisher, works: Sequence[DocumentWork]) -> None:
-        if self._job.is_suspicious:
+        if self._job.is_suspicious or works[0].attempts:
             leave_breadcrumb(self._database, self._job, works[0].pk)
         try:
             prepared, failures = publisher.prepare(works)
@@ -139,8 +149,8 @@ class EventJobRunner:
             publisher.publish(prepared)
         except (StaleFence, Unavailable, NotFound):
             raise
-        except Exception as error:
-            if len(works) > 1:
+        except BaseException as error:
+            if len(works) > 1 or not is_failure(error):
                 raise
             _log.exception("document.failed", job_id=self._job.pk, document_pk=works[0].pk, error=type(error).__name__)
             self._store_failures([DocumentFailure(works[0], "publish", error_sentence(error), final=False)])
@@ -239,8 +249,3 @@ class EventJobRunner:
             index=self._resources.index,
             ledger=self,
         )
-
-
-def error_sentence(error: Exception) -> str:
-    """Return what an operator may read: our own errors say it themselves, others might quote a document."""
-    return str(error) if isinstance(error, ForefillError) else f"unexpected {type(error).__name__}"

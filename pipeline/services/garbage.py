@@ -1,7 +1,7 @@
 """Garbage: entries that nothing serves any more, and tombstones whose time is over.
 
     sweep     tombstones older than a day go; entries that no served passage names get an hour to live
-    confirm   two minutes later references are read again: whatever is named by then is kept
+    confirm   two minutes later (see `_confirm_after_s`) references are read again: whatever is named by then is kept
 
 Nothing is ever dropped at once. A publication writes its entries before the manifest that names them; a sweep in
 between sees them as garbage. No publication lasts as long as the pause between the two steps (a job is killed before),
@@ -22,7 +22,6 @@ from pipeline.errors import NotFound
 from pipeline.jobs.claims import ClaimedJob, finish, record_progress
 from pipeline.jobs.range_runs import (
     GC_CONFIRM,
-    GC_SWEEP,
     RangeCounts,
     RangeOptions,
     count_slice,
@@ -33,7 +32,7 @@ from pipeline.jobs.states import JobState, RunState
 from pipeline.jobs.store import insert_range_job
 from pipeline.jobs.tables import RunRow
 from pipeline.retrieval.vector_index import VectorIndexWriter
-from pipeline.services.event_jobs import WorkerResources
+from pipeline.services.event_jobs import JobLimits, WorkerResources
 from pipeline.telemetry.logs import get_logger
 from pipeline.token_cache import TokenWriter
 from pipeline.tokenizers.tables import SpecRow
@@ -46,14 +45,11 @@ TOMBSTONES_KEPT_S = 24 * 3600
 EXPIRE_S = 3600
 """Seconds an entry lives that nothing names."""
 
-CONFIRM_AFTER_S = 130.0
-"""Seconds between sweep and confirmation: twice what a job may take before it is killed."""
-
 _BATCH = 1000
 _SLICE = 500
 
 
-def run_gc_job(resources: WorkerResources, job: ClaimedJob) -> str:
+def run_gc_job(resources: WorkerResources, job: ClaimedJob, *, limits: JobLimits) -> str:
     """Run a gc run's sweep or its confirmation; both may be repeated.
 
     What it counts as documents are entries: `done` those that nothing names, `unchanged` the others.
@@ -73,7 +69,7 @@ def run_gc_job(resources: WorkerResources, job: ClaimedJob) -> str:
     if job.range_start == GC_CONFIRM:
         kept = sum(confirm_entries(database, cache, spec_id, fingerprint) for spec_id, fingerprint in specs)
         _log.info("gc.confirmed", run_id=job.run_id, entries=kept)
-        return _end(database, job, RangeCounts(), confirms=False)
+        return _end(database, job, RangeCounts(), confirm_after_s=None)
     if not options.dry_run:
         _purge_tombstones(resources.index, corpus.collection, now_ms=database.clock_ms())
     garbage = named = 0
@@ -82,7 +78,8 @@ def run_gc_job(resources: WorkerResources, job: ClaimedJob) -> str:
             record_progress(connection, job)
         swept = sweep_entries(database, cache, spec_id, fingerprint, dry_run=options.dry_run)
         garbage, named = garbage + swept[0], named + swept[1]
-    return _end(database, job, RangeCounts(done=garbage, unchanged=named), confirms=garbage > 0 and not options.dry_run)
+    confirm_after_s = _confirm_after_s(limits) if garbage and not options.dry_run else None
+    return _end(database, job, RangeCounts(done=garbage, unchanged=named), confirm_after_s=confirm_after_s)
 
 
 def sweep_entries(
@@ -109,13 +106,18 @@ def confirm_entries(database: Database, cache: TokenWriter, spec_id: str, finger
     return kept
 
 
-def _end(database: Database, job: ClaimedJob, counts: RangeCounts, *, confirms: bool) -> str:
+def _confirm_after_s(limits: JobLimits) -> float:
+    """Return the pause between sweep and confirmation: twice what a job may take before it is killed, and some."""
+    return 2 * limits.time_limit_s + 10
+
+
+def _end(database: Database, job: ClaimedJob, counts: RangeCounts, *, confirm_after_s: float | None) -> str:
     """End a job; the sweep's transaction makes the confirmation, so that there is none without the other."""
     assert job.run_id is not None  # noqa: S101  # a CHECK says so
     with database.write() as connection:
         count_slice(connection, job, counts)
         finish(connection, job, state=JobState.SUCCEEDED)
-        if confirms and job.range_start == GC_SWEEP and run_state(connection, job.run_id) is not RunState.CANCELLED:
+        if confirm_after_s is not None and run_state(connection, job.run_id) is not RunState.CANCELLED:
             insert_range_job(
                 connection,
                 job.corpus_pk,
@@ -123,7 +125,7 @@ def _end(database: Database, job: ClaimedJob, counts: RangeCounts, *, confirms: 
                 kind=job.kind,
                 start=GC_CONFIRM,
                 end=GC_CONFIRM,
-                delay_s=CONFIRM_AFTER_S,
+                delay_s=confirm_after_s,
             )
     settle_ranges(database)
     return JobState.SUCCEEDED.value

@@ -1,13 +1,13 @@
 """From a job's number to its end: claim, keep the lease, run what its kind says, count the outcome."""
 
-from pipeline.errors import StaleFence, Unavailable
+from pipeline.errors import StaleFence, Unavailable, error_sentence, is_failure
 from pipeline.jobs.claims import ClaimedJob, claim, finish, give_back
 from pipeline.jobs.heartbeat import Heartbeat
 from pipeline.jobs.range_runs import settle_ranges
 from pipeline.jobs.retry import backoff_s
 from pipeline.jobs.states import JobState
 from pipeline.services.corpus_removal import run_drop_job
-from pipeline.services.event_jobs import EventJobRunner, JobLimits, WorkerResources, error_sentence
+from pipeline.services.event_jobs import EventJobRunner, JobLimits, WorkerResources
 from pipeline.services.garbage import run_gc_job
 from pipeline.services.range_jobs import FINAL_ATTEMPTS, RangeJobRunner
 from pipeline.telemetry import metrics
@@ -65,7 +65,9 @@ class JobRunner:
         except Unavailable as error:
             self._give_back(job, f"{error.service}: {error}", cap_s=10.0, suspects_work=False)
             return "unavailable"
-        except Exception as error:  # noqa: BLE001  # see the docstring
+        except BaseException as error:
+            if not is_failure(error):
+                raise
             _log.exception("job.failed", job_id=job.pk, error=type(error).__name__)
             if job.run_id is not None and job.attempts + 1 >= FINAL_ATTEMPTS:
                 return self._give_up(job, error_sentence(error))
@@ -79,7 +81,7 @@ class JobRunner:
             case "drop":
                 return run_drop_job(self._resources.database, self._resources.index, job)
             case "gc":
-                return run_gc_job(self._resources, job)
+                return run_gc_job(self._resources, job, limits=self._limits)
             case _:
                 return RangeJobRunner(self._resources, job, limits=self._limits).run()
 

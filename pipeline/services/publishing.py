@@ -21,7 +21,7 @@ from pipeline.documents.manifest import PassageSpan
 from pipeline.documents.passages import Passage
 from pipeline.documents.publication import DocumentFailure, DocumentWork, LedgerEntry, PublishedDocument
 from pipeline.documents.splitting import Splitter
-from pipeline.errors import ForefillError
+from pipeline.errors import ForefillError, error_sentence, is_panic
 from pipeline.retrieval.embedding import Embedding, PassageEmbedder
 from pipeline.retrieval.points import point_ids
 from pipeline.retrieval.vector_index import Point, PointMove, PointState, Tombstone, VectorIndexWriter
@@ -117,8 +117,11 @@ class Publisher:
                 passages = tuple(self._splitter.split(work.text or ""))
                 stage = "tokenize"
                 encoded = {spec.spec_id: [encode_passage(spec, p.text) for p in passages] for spec in self._specs}
-            except ForefillError as error:
-                failures.append(DocumentFailure(work, stage, str(error), final=not error.retryable))
+            except BaseException as error:
+                if not isinstance(error, ForefillError) and not is_panic(error):
+                    raise
+                may_pass = isinstance(error, ForefillError) and error.retryable
+                failures.append(DocumentFailure(work, stage, error_sentence(error), final=not may_pass))
                 continue
             prepared.append(Prepared(work, passages, self._point_ids(work, passages), encoded))
         return self._embed_all(prepared, failures), failures

@@ -26,7 +26,7 @@ from pipeline.documents.ranges import (
     publish_anew,
     unfilled,
 )
-from pipeline.errors import InvalidInput, NotFound, Unavailable
+from pipeline.errors import InvalidInput, NotFound, OutOfTime, Unavailable, error_sentence, is_failure
 from pipeline.jobs.claims import ClaimedJob, finish, leave_breadcrumb, record_progress, yield_job
 from pipeline.jobs.installation import cache_epoch_at
 from pipeline.jobs.range_runs import (
@@ -44,7 +44,7 @@ from pipeline.jobs.tables import RangeRunRow, RunItemRow, RunRow
 from pipeline.retrieval.points import point_ids
 from pipeline.retrieval.vector_index import PointState
 from pipeline.services.comparing import Recomputed, compare, recompute
-from pipeline.services.event_jobs import JobLimits, WorkerResources, error_sentence
+from pipeline.services.event_jobs import JobLimits, WorkerResources
 from pipeline.telemetry.logs import get_logger
 
 _log = get_logger(__name__)
@@ -189,7 +189,9 @@ class RangeJobRunner:
                 found.recomputed.append(recompute(document, specs=self._specs, splitter=self._splitter))
             except Unavailable:
                 raise
-            except Exception as error:  # noqa: BLE001  # one document must not cost the others
+            except BaseException as error:  # one document must not cost the others
+                if not is_failure(error) or (isinstance(error, OutOfTime) and len(documents) > 1):
+                    raise
                 _log.warning(
                     "document.failed", run_id=self._run_id, document_pk=document.pk, error=type(error).__name__
                 )

@@ -2,7 +2,7 @@
 
 from typing import NoReturn
 
-from pipeline.errors import InvalidInput
+from pipeline.errors import InvalidInput, is_panic
 
 
 def require_utf8(text: str) -> None:
@@ -25,6 +25,6 @@ def raise_for_panic(error: BaseException, *, encoding: str) -> NoReturn:
     Raises:
         InvalidInput: It was a panic.
     """
-    if type(error).__name__ == "PanicException":
+    if is_panic(error):
         raise InvalidInput(f"the tokenizer of {encoding} panicked on this text") from error
     raise error

@@ -1,7 +1,7 @@
 """Publishing over real SQL: the twin of the fence model against it, event jobs that die, fail, and meet new specs."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
@@ -21,13 +21,14 @@ from pipeline.documents.publication import (
     store_published,
 )
 from pipeline.documents.tables import CorpusRow, CorpusSpecRow, LedgerRow, ManifestRow, PointIntentRow
-from pipeline.errors import InvalidInput, Unavailable
+from pipeline.errors import InvalidInput, OutOfTime, Unavailable
 from pipeline.jobs.claims import JOBS, leave_breadcrumb, rescue_expired
 from pipeline.jobs.run_reports import list_errors
 from pipeline.retrieval.embedding import Embedding
+from pipeline.services import publishing
 from pipeline.services.event_jobs import EventJobRunner, JobLimits
 from pipeline.services.specs import ensure_spec
-from pipeline.tokenizers import load_spec
+from pipeline.tokenizers import EncodedPassage, TokenSpec, encode_passage, load_spec
 from tests.support.fence_world import LineSplitter, NamedEmbedder
 from tests.support.publication_twin import DocumentRows, Lease, PublicationRules
 from tests.support.write_path import (
@@ -183,7 +184,7 @@ def test_specs_added_during_a_job_are_filled_for_its_later_slices_too(database: 
 class FailingEmbedder(NamedEmbedder):
     """Refuses or dies over texts that name it."""
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: BaseException) -> None:
         self._error = error
 
     def embed_passages(self, texts: Sequence[str]) -> list[Embedding]:
@@ -256,6 +257,69 @@ def test_a_document_that_kills_its_worker_again_and_again_is_given_up_and_the_ot
     with database.read() as connection:
         (error,) = list_errors(connection, run_id)
     assert (error.stage, error.attempts) == ("worker", 2)
+
+
+class PanicException(BaseException):
+    """What a panic in Rust becomes: no `Exception`."""
+
+
+def breaks_at_poison(error: BaseException) -> Callable[[TokenSpec, str], EncodedPassage]:
+    def encode(spec: TokenSpec, text: str) -> EncodedPassage:
+        if "poison" in text:
+            raise error
+        return encode_passage(spec, text)
+
+    return encode
+
+
+def test_a_panic_at_a_document_costs_that_document_alone(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = ingestion(database).put(CORPUS, [*sources(2), source("bad", "poison")]).run_id
+    pk = all_in_one_bucket(database)
+    monkeypatch.setattr(publishing, "encode_passage", breaks_at_poison(PanicException("poison")))
+    assert InMemoryWorker(database).run(pk) == "partial"
+    assert [document(database, name).state for name in ("d0", "d1", "bad")] == ["served", "served", "dead"]
+    with database.read() as connection:
+        (error,) = list_errors(connection, run_id)
+    assert (error.document_id, error.stage, error.error) == ("bad", "tokenize", "a library panicked")
+
+
+@pytest.mark.parametrize("error", [PanicException("poison"), OutOfTime(50)])
+def test_what_is_no_exception_in_a_group_is_pinned_on_its_document(database: Database, error: BaseException) -> None:
+    ingestion(database).put(CORPUS, [*sources(2), source("bad", "poison")])
+    pk = all_in_one_bucket(database)
+    worker = InMemoryWorker(database, embedder=FailingEmbedder(error), limits=JobLimits(max_attempts=1))
+    assert worker.run(pk) == "failed"
+    change_rows(database, JOBS, JOBS.c.pk == pk, available_at=now_ms())
+    assert worker.run_all() == ["partial"]
+    assert [document(database, name).state for name in ("d0", "d1", "bad")] == ["served", "served", "dead"]
+
+
+def test_time_that_is_over_is_no_refusal_of_the_document_in_hand(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ingestion(database).put(CORPUS, [source("bad", "poison")])
+    monkeypatch.setattr(publishing, "encode_passage", breaks_at_poison(OutOfTime(50)))
+    assert InMemoryWorker(database).run_all() == ["succeeded"]
+    row = document(database, "bad")
+    assert (row.state, row.attempts, row.last_error) == ("pending", 1, "it took longer than 50 s")
+
+
+def test_the_end_of_the_process_is_no_failure_of_a_document(database: Database) -> None:
+    ingestion(database).put(CORPUS, [source("bad", "poison")])
+    (pending,) = jobs(database)
+    with pytest.raises(KeyboardInterrupt):
+        InMemoryWorker(database, embedder=FailingEmbedder(KeyboardInterrupt())).run(pending.pk)
+    assert (document(database, "bad").attempts, job(database, pending.pk).state) == (0, "running")
+
+
+def test_a_document_that_failed_before_comes_alone_after_the_others_and_with_a_breadcrumb(database: Database) -> None:
+    ingestion(database).put(CORPUS, [source("bad", "poison"), *sources(2)])
+    pk = all_in_one_bucket(database)
+    change_rows(database, DOCUMENTS, DOCUMENTS.c.id == "bad", attempts=1)
+    with pytest.raises(KeyboardInterrupt):
+        InMemoryWorker(database, embedder=FailingEmbedder(KeyboardInterrupt())).run(pk)
+    assert [document(database, name).state for name in ("d0", "d1", "bad")] == ["served", "served", "pending"]
+    assert job(database, pk).breadcrumb == document(database, "bad").pk
 
 
 def test_a_worker_that_lost_its_job_says_so_and_changes_nothing(database: Database) -> None:

@@ -8,17 +8,18 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, delete, func, select
 
-from pipeline.database import Database
+from pipeline.database import Database, now_ms
 from pipeline.documents.ranges import ServedDocument, load_served
 from pipeline.documents.tables import CorpusRow, DocumentRow, LedgerRow
-from pipeline.errors import Conflict, InvalidInput, NotFound, StaleFence, Unavailable
+from pipeline.errors import Conflict, InvalidInput, NotFound, OutOfTime, StaleFence, Unavailable
 from pipeline.jobs import range_runs
 from pipeline.jobs.claims import JOBS
 from pipeline.jobs.installation import CACHE_EPOCH_AT, set_fact
 from pipeline.jobs.range_runs import Nominal, RangeOptions, plan_all, settle_ranges
 from pipeline.jobs.run_reports import RunReport, list_errors
 from pipeline.jobs.tables import JobRow, RangeRunRow, RunItemRow, RunRow, ScheduleRow
-from pipeline.services import range_jobs
+from pipeline.services import comparing, range_jobs
+from pipeline.services.comparing import Recomputed
 from pipeline.services.inspection import list_coverage
 from pipeline.services.range_runs import cancel, pause, resume, retry, start_range_run
 from pipeline.token_cache import PassageEntry
@@ -352,6 +353,38 @@ def test_a_document_that_kills_every_worker_is_passed_over(worker: InMemoryWorke
     assert (ended.state, ended.totals["dead"], ended.totals["unchanged"]) == ("partial", 1, 11)
     assert "the worker died 5 times" in errors(database, run_id)["d00"]
     assert document(database, "d00").state == "served"
+
+
+@pytest.mark.parametrize(
+    ("error", "outcomes", "sentence"),
+    [
+        (type("PanicException", (BaseException,), {})(), ["succeeded"], "a library panicked"),
+        (OutOfTime(50), ["failed", "succeeded"], "it took longer than 50 s"),
+    ],
+)
+def test_a_document_at_which_a_library_panics_or_hangs_is_passed_over(
+    worker: InMemoryWorker,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    outcomes: list[str],
+    sentence: str,
+) -> None:
+    database = worker.database
+
+    def recompute(served: ServedDocument, **options: Any) -> Recomputed:
+        if served.id == "d05":
+            raise error
+        return comparing.recompute(served, **options)
+
+    monkeypatch.setattr(range_jobs, "recompute", recompute)
+    run_id = start(database)
+    (only,) = jobs(database, run_id=run_id)
+    assert worker.run(only.pk) == outcomes[0]
+    change_rows(database, JOBS, JOBS.c.pk == only.pk, available_at=now_ms())
+    assert worker.run_all() == outcomes[1:]
+    ended = report(database, run_id)
+    assert (ended.state, ended.totals["dead"], ended.totals["unchanged"]) == ("partial", 1, 11)
+    assert errors(database, run_id) == {"d05": sentence}
 
 
 def test_one_death_blames_nobody(worker: InMemoryWorker) -> None:

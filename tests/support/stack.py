@@ -91,11 +91,19 @@ class Stack:
         self.owner = owner
         return owner
 
-    def start_worker(self, *, queues: str = "interactive,bulk,maintenance", name: str = "worker") -> Process:
-        """Start a Celery worker and wait until it consumes."""
+    def start_worker(
+        self, *, queues: str = "interactive,bulk,maintenance", name: str = "worker", module: str = "celery"
+    ) -> Process:
+        """Start a Celery worker and wait until it consumes.
+
+        Args:
+            queues: What it consumes.
+            name: Before the host's name.
+            module: What is run as a command; takes Celery's arguments.
+        """
         worker = self.processes.start(
             [
-                *(sys.executable, "-m", "celery", "-A", "workers.main", "worker", "-P", "prefork"),
+                *(sys.executable, "-m", module, "-A", "workers.main", "worker", "-P", "prefork"),
                 *("--without-gossip", "--without-mingle", "-Q", queues, "-n", f"{name}@%h"),
             ],
             name=name,

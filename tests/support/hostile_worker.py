@@ -1,0 +1,46 @@
+"""A Celery worker whose tokenizer comes to grief at marked texts: `python -m tests.support.hostile_worker worker …`.
+
+Everything else of it is the real worker. The marks stand for what libraries have done: hang where Python's signals
+still arrive, hang in native code with and without the interpreter's lock, and panic.
+"""
+
+import hashlib
+import itertools
+import time
+from collections import deque
+
+from celery.__main__ import main
+
+from pipeline.framing import TokenIds
+from pipeline.tokenizers.tiktoken_bpe import TiktokenTokenizer
+
+SLEEPS = "Here the tokenizer sleeps."
+"""Python's signals arrive."""
+DEAF = "Here the tokenizer computes without the lock."
+"""Other threads go on, the heartbeat's too, but no signal is handled."""
+LOCKED = "Here the tokenizer computes and holds the lock."
+"""Nothing else of the process goes on."""
+PANICS = "Here the tokenizer panics."
+
+_encode = TiktokenTokenizer.encode
+
+
+class PanicException(BaseException):  # named as PyO3 names it
+    """What a panic in Rust becomes."""
+
+
+def _encode_or_suffer(self: TiktokenTokenizer, text: str) -> TokenIds:
+    if SLEEPS in text:
+        time.sleep(3600)
+    if DEAF in text:
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
+    if LOCKED in text:
+        deque(itertools.repeat(None), maxlen=0)
+    if PANICS in text:
+        raise PanicException(text)
+    return _encode(self, text)
+
+
+if __name__ == "__main__":
+    TiktokenTokenizer.encode = _encode_or_suffer  # type: ignore[method-assign]  # the point of this module
+    main()
