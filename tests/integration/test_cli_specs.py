@@ -56,6 +56,15 @@ def test_a_tokenizer_comes_from_standard_input_and_a_frame_from_a_file(commands:
     )
 
 
+def test_gpt_oss_needs_no_file(commands: Commands) -> None:
+    answer = commands.answer("spec", "add", "--encoding", "o200k_harmony", "--frame", "harmony", *QUICKLY)
+    assert (answer["id"], answer["source"], answer["validation"]["contexts"]) == (
+        "o200k_harmony/harmony",
+        "tiktoken",
+        1000,
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
