@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from jinja2 import TemplateError, meta, nodes
+from jinja2 import Template, TemplateError, meta, nodes
 from jinja2.ext import Extension, LoopControlExtension
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -21,6 +21,10 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 _MEMORY_BYTES = 1024 * 1024 * 1024
 _TODAY = datetime(2000, 1, 1, tzinfo=UTC)
 """What a template takes for today, so that one which writes the date renders the same each day."""
+
+
+class _TooMuchError(Exception):
+    """The output is over its bound."""
 
 
 class _Generation(Extension):
@@ -56,20 +60,25 @@ def _rendered(job: Mapping[str, Any]) -> dict[str, Any]:
             return {"refused": f"writes {', '.join(unknown)}, which only the model's tokenizer_config.json tells"}
         tokens = {}
     template = environment.from_string(job["source"])
-    renderings = []
-    for messages in job["conversations"]:
-        fixed = {"messages": messages, "tools": None, "documents": None, "add_generation_prompt": True}
-        text = ""
-        try:
-            for part in template.generate(**tokens, **fixed):
-                text += part
-                if len(text.encode()) > job["max_bytes"]:
-                    return {"refused": f"renders over {job['max_bytes']:,} bytes"}
-        except TemplateError as error:
-            renderings.append({"error": _sentence(error)})
-        else:
-            renderings.append({"text": text})
-    return {"renderings": renderings}
+    try:
+        return {"renderings": [_one(template, tokens, messages, job["max_bytes"]) for messages in job["conversations"]]}
+    except _TooMuchError:
+        return {"refused": f"renders over {job['max_bytes']:,} bytes"}
+
+
+def _one(template: Template, tokens: Mapping[str, str], messages: Any, max_bytes: int) -> dict[str, str]:
+    """Render one conversation; what the template itself refuses is an answer, too."""
+    fixed = {"messages": messages, "tools": None, "documents": None, "add_generation_prompt": True}
+    parts, size_bytes = [], 0
+    try:
+        for part in template.generate(**tokens, **fixed):
+            parts.append(part)
+            size_bytes += len(part.encode())
+            if size_bytes > max_bytes:
+                raise _TooMuchError
+    except TemplateError as error:
+        return {"error": _sentence(error)}
+    return {"text": "".join(parts)}
 
 
 def _environment() -> ImmutableSandboxedEnvironment:

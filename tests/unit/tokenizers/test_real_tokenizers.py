@@ -6,6 +6,7 @@ from functools import cache
 import pytest
 import tiktoken
 
+from pipeline.services.spec_adding import NewSpec, build_new_spec
 from pipeline.tokenizers import golden_texts, load_hf, require_same_as_file
 from tests.support import sample
 from tests.support.packages import package_folder
@@ -69,6 +70,14 @@ def test_real_text_has_the_reference_ids(name: str, corpus: str) -> None:
 def test_the_files_are_what_the_library_makes_of_them(name: str) -> None:
     content = FILES[name]()
     require_same_as_file(load_hf(content, name=name), content, texts=golden_texts())
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_files_of_real_models_are_accepted_with_their_frame(name: str) -> None:
+    frame = SPECS[name].partition("/")[2]
+    spec, file = build_new_spec(NewSpec(tokenizer=FILES[name](), frame=frame, name=name))
+    assert spec.spec_id == SPECS[name]
+    assert file is not None
 
 
 def test_the_sizes_are_the_published_ones() -> None:
