@@ -141,6 +141,8 @@ class SpecBody(_Body):
     """Of source `hf`: what to call it; by default after its hash."""
     frame: JsonOrText
     """Name of a packaged frame, or a frame."""
+    chat_template: JsonOrText | None = None
+    """The model's own chat template, or its `tokenizer_config.json` as an object or as text: the frame must agree."""
 
     def to_spec(self) -> NewSpec:
         """Return what adding takes.
@@ -156,6 +158,7 @@ class SpecBody(_Body):
             encoding=self.encoding,
             tokenizer=None if self.tokenizer_json is None else _content(self.tokenizer_json, "tokenizer_json"),
             name=self.name,
+            chat_template=None if self.chat_template is None else _content(self.chat_template, "chat_template"),
         )
 
 

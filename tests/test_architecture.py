@@ -47,6 +47,7 @@ TECHNOLOGIES: dict[str, tuple[str, ...]] = {
     "celery": ("workers/",),
     "fastapi": ("api/",),
     "flower": (),
+    "jinja2": ("pipeline/services/template_sandbox.py",),
     "kombu": ("workers/",),
     "openai": ("pipeline/generation/openai_chat.py", "pipeline/retrieval/openai_embeddings.py"),
     "opentelemetry": ("pipeline/telemetry/tracing.py",),

@@ -14,6 +14,7 @@ from pipeline.context import ValidationReport
 from pipeline.database import Database
 from pipeline.errors import InvalidInput, TooLarge
 from pipeline.framing import known_frames
+from pipeline.framing.chat_template import MAX_CONFIG_BYTES
 from pipeline.services.presenting import page_object, spec_object, validation_object
 from pipeline.services.spec_adding import MIN_CONTEXTS, AddedSpec, NewSpec, add_spec
 from pipeline.services.specs import list_specs
@@ -57,6 +58,13 @@ def add(
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="What to call the tokenizer; by default after its hash.")
     ] = None,
+    template: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Your model's chat template (.jinja or tokenizer_config.json): the frame must agree with it.",
+        ),
+    ] = None,
     contexts: Annotated[
         int | None,
         typer.Option(
@@ -68,8 +76,9 @@ def add(
     new = NewSpec(
         frame=_read_frame(frame),
         encoding=encoding,
-        tokenizer=None if tokenizer is None else _read_tokenizer(tokenizer),
+        tokenizer=None if tokenizer is None else _read(tokenizer, MAX_TOKENIZER_BYTES, item="tokenizer_json"),
         name=name,
+        chat_template=None if template is None else _read(template, MAX_CONFIG_BYTES, item="chat_template"),
     )
     began = time.perf_counter()
     with call.database(durable=True) as database:
@@ -122,17 +131,17 @@ def _read_frame(given: str) -> str | bytes:
     return path.read_bytes()
 
 
-def _read_tokenizer(path: Path) -> bytes:
-    """Read a tokenizer file, not more of it than is allowed.
+def _read(path: Path, max_bytes: int, *, item: str) -> bytes:
+    """Read a file, not more of it than is allowed.
 
     Raises:
         TooLarge: It is larger.
     """
     if str(path) == "-":
-        content = sys.stdin.buffer.read(MAX_TOKENIZER_BYTES + 1)
+        content = sys.stdin.buffer.read(max_bytes + 1)
     else:
         with path.open("rb") as file:
-            content = file.read(MAX_TOKENIZER_BYTES + 1)
-    if len(content) > MAX_TOKENIZER_BYTES:
-        raise TooLarge(f"{path} is over {MAX_TOKENIZER_BYTES:,} bytes", item="tokenizer_json")
+            content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise TooLarge(f"{path} is over {max_bytes:,} bytes", item=item)
     return content

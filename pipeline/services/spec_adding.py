@@ -1,4 +1,4 @@
-"""Adding a token spec: built, validated, and only then recorded.
+"""Adding a token spec: built, compared with its model's chat template, validated, and only then recorded.
 
 Validation is fail closed: contexts made to break seams, and passages of the corpora there are, are assembled and
 compared with their reference ids. Nothing of a spec that fails is stored.
@@ -17,6 +17,7 @@ from pipeline.documents.tables import ContentRow, CorpusRow, DocumentRow
 from pipeline.errors import Conflict, ExactnessError, InvalidInput, TooLarge
 from pipeline.framing import Frame, known_frames, packaged_frame, parse_frame
 from pipeline.services.specs import TokenizerFile, check_fingerprint, ensure_spec, find_fingerprint, find_same_ids
+from pipeline.services.template_checking import check_chat_template
 from pipeline.tokenizers import (
     HfTokenizer,
     TokenSpec,
@@ -54,6 +55,8 @@ class NewSpec:
     """Content of a `tokenizer.json`."""
     name: str | None = None
     """What to call its encoding; by default after the content's hash."""
+    chat_template: bytes | None = None
+    """The model's own chat template, or its `tokenizer_config.json`: what the frame must agree with. Not recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +90,16 @@ def add_spec(
         progress: Called with the number of contexts done.
 
     Raises:
-        InvalidInput: The file or frame is none, or some ids would be wrong; the message shows the example.
-        TooLarge: The file is over the limit.
+        InvalidInput: The file or frame is none, some ids would be wrong, or the chat template renders the prompt
+            otherwise; the message shows the example.
+        TooLarge: A file is over the limit.
         Conflict: The id is taken by another spec, or the same ids are recorded under another name.
     """
     if contexts < MIN_CONTEXTS:
         raise InvalidInput(f"a spec is validated with at least {MIN_CONTEXTS:,} contexts", item="contexts")
     spec, file = build_new_spec(new)
+    if new.chat_template is not None:
+        check_chat_template(spec, new.chat_template)
     with database.read() as connection:
         is_recorded = _is_recorded(connection, spec)
         texts = [] if is_recorded else sample_passages(connection, corpora=corpora)

@@ -65,6 +65,24 @@ def test_a_packaged_encoding_takes_a_frame_of_ones_own(world: ApiWorld) -> None:
     assert "Source 1\nZebras" in world.retrieve("own", "Zebras?", include_text=True)["prompt_text"]
 
 
+CHATML = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
+    "{{ '<|im_start|>assistant\n' }}"
+)
+
+
+def test_a_chat_template_is_compared_as_text_or_in_its_configuration(world: ApiWorld) -> None:
+    body = {"source": "hf", "tokenizer_json": SMALL.decode(), "frame": "chatml", "name": "small"}
+    given: object
+    for given in (CHATML, {"chat_template": CHATML, "bos_token": None}):
+        response = world.client.post("/v1/specs", json={**body, "chat_template": given})
+        assert response.status_code in (200, 201), response.text
+    for given in (CHATML + "<think>", {"chat_template": CHATML + "<think>"}):
+        detail = post(world, 422, **body, chat_template=given)["detail"]
+        assert "the template writes '<think>', the frame nothing more" in detail
+    assert "has no chat_template" in post(world, 422, **body, chat_template={"bos_token": "x"})["detail"]
+
+
 @pytest.mark.parametrize(
     ("body", "status", "detail"),
     [

@@ -56,6 +56,28 @@ def test_a_tokenizer_comes_from_standard_input_and_a_frame_from_a_file(commands:
     )
 
 
+def test_a_frame_is_compared_with_the_models_template(commands: Commands) -> None:
+    template = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
+    (commands.folder / "short.jinja").write_text(template)
+    (commands.folder / "tokenizer_config.json").write_text(
+        json.dumps({"chat_template": template + "{{ '<|im_start|>assistant\n' }}"})
+    )
+    new = ("spec", "add", "--tokenizer", "tokenizer.json", "--frame", "chatml", *QUICKLY, "--template")
+    refused = commands.run(*new, "short.jinja")
+    assert refused.returncode == 1
+    assert "the template writes nothing more, the frame '<|im_start|>assistant" in refused.stderr
+    assert commands.answer(*new, "tokenizer_config.json")["created"] is True
+
+
+def test_gpt_oss_needs_no_file(commands: Commands) -> None:
+    answer = commands.answer("spec", "add", "--encoding", "o200k_harmony", "--frame", "harmony", *QUICKLY)
+    assert (answer["id"], answer["source"], answer["validation"]["contexts"]) == (
+        "o200k_harmony/harmony",
+        "tiktoken",
+        1000,
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -63,6 +85,11 @@ def test_a_tokenizer_comes_from_standard_input_and_a_frame_from_a_file(commands:
         (("--tokenizer", "tokenizer.json", "--frame", "none"), 1, "frame 'none' is neither a file nor one of chatml"),
         (("--tokenizer", "tokenizer.json", "--frame", "llama3"), 1, "has no control token"),
         (("--tokenizer", "tokenizer.json", "--frame", "tokenizer.json"), 1, "exactly the fields"),
+        (
+            ("--tokenizer", "tokenizer.json", "--frame", "chatml", "--template", "tokenizer.json"),
+            1,
+            "this tokenizer_config.json has no chat_template",
+        ),
         (("--tokenizer", "odd.json", "--frame", "chatml"), 1, "'<mask>' swallows white space before it"),
         (
             ("--tokenizer", "tokenizer.json", "--frame", "chatml", "--name", "A b"),

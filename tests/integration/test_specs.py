@@ -152,6 +152,21 @@ def test_what_is_no_spec_is_refused(sqlite_database: Database, new: NewSpec, mes
         add(sqlite_database, new)
 
 
+def test_a_frame_that_its_models_template_contradicts_is_not_recorded(sqlite_database: Database) -> None:
+    with pytest.raises(InvalidInput, match="the template writes 'Hello', the frame '<"):
+        add(sqlite_database, replace(NEW, chat_template=b"Hello"))
+    assert count(sqlite_database, SpecRow) == 0
+    template = (
+        b"{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+        b"{{ '<|im_start|>assistant\n' }}"
+    )
+    with pytest.raises(InvalidInput, match="otherwise"):
+        add(sqlite_database, replace(NEW, chat_template=template.replace(b"{{ m.content }}", b"{{ m.content }}\n")))
+    assert add(sqlite_database, replace(NEW, chat_template=template)).created
+    with pytest.raises(InvalidInput, match="the template writes 'Hello'"):  # also of one that is there
+        add(sqlite_database, replace(NEW, chat_template=b"Hello"))
+
+
 def test_a_handful_of_contexts_proves_nothing(sqlite_database: Database) -> None:
     with pytest.raises(InvalidInput, match="at least 1,000 contexts"):
         add(sqlite_database, contexts=999)

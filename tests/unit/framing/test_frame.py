@@ -119,6 +119,16 @@ def test_packaged_frames_are_called_after_their_files_and_read_back(name: str) -
                 "Document 1\ntext\n\nQuestion: why?<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
             ),
         ),
+        (
+            "harmony",
+            (
+                "<|start|>system<|message|>You are ChatGPT, a large language model trained by OpenAI.\n"
+                "Knowledge cutoff: 2024-06\n\nReasoning: medium\n\n"
+                "# Valid channels: analysis, commentary, final. Channel must be included for every message.<|end|>"
+                "<|start|>developer<|message|># Instructions\n\nAnswer the question using the documents below.<|end|>"
+                "<|start|>user<|message|>Document 1\ntext\n\nQuestion: why?<|end|><|start|>assistant"
+            ),
+        ),
     ],
 )
 def test_chat_frames_render_as_their_models_templates_do(name: str, rendered: str) -> None:

@@ -12,7 +12,7 @@ import tiktoken
 
 from pipeline.tokenizers import vocabulary_definition
 
-ENCODINGS = ("cl100k_base", "o200k_base")
+ENCODINGS = ("cl100k_base", "o200k_base", "o200k_harmony")
 SPECS = tuple(f"{encoding}/plain" for encoding in ENCODINGS)
 
 
@@ -21,7 +21,8 @@ def official(encoding: str) -> tiktoken.Encoding:
     """Load an encoding the way any user of tiktoken does."""
     definition = vocabulary_definition(encoding)
     packed = resources.files(definition.package).joinpath(definition.resource).read_bytes()
-    url = f"https://openaipublic.blob.core.windows.net/encodings/{encoding}.tiktoken"
+    ranks = Path(definition.resource).stem  # o200k_harmony has those of o200k_base
+    url = f"https://openaipublic.blob.core.windows.net/encodings/{ranks}"
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as environment:
         Path(folder, hashlib.sha1(url.encode()).hexdigest()).write_bytes(gzip.decompress(packed))
         environment.setenv("TIKTOKEN_CACHE_DIR", folder)

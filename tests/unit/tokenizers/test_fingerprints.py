@@ -15,6 +15,13 @@ def test_fingerprints_never_change_by_accident() -> None:
     """A change here empties every cache in the world; it wants a new domain and a changelog entry."""
     assert load_spec("o200k_base/plain").fingerprint == "5660f5e2c6745d2137d0635ba0e538aa"
     assert load_spec("cl100k_base/plain").fingerprint == "0cd953987309ede077c194084ee47aea"
+    assert load_spec("o200k_harmony/harmony").fingerprint == "ca2400afbc3df3016985d34bed5fd40c"
+
+
+def test_equal_ids_of_text_with_other_special_tokens_have_a_fingerprint_of_their_own() -> None:
+    base, harmony = load_spec("o200k_base/plain"), load_spec("o200k_harmony/plain")
+    assert [ids.tolist() for ids in base.golden.ids] == [ids.tolist() for ids in harmony.golden.ids]
+    assert base.fingerprint != harmony.fingerprint
 
 
 def test_the_order_of_special_tokens_does_not_matter() -> None:

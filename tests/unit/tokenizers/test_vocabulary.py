@@ -5,7 +5,7 @@ from pipeline.tokenizers import known_encodings, load_ranks, vocabulary_definiti
 
 
 def test_an_unknown_encoding_is_refused_with_the_known_names() -> None:
-    with pytest.raises(InvalidInput, match="'p50k'; known: cl100k_base, o200k_base"):
+    with pytest.raises(InvalidInput, match="'p50k'; known: cl100k_base, o200k_base, o200k_harmony"):
         vocabulary_definition("p50k")
 
 
