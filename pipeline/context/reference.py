@@ -58,7 +58,7 @@ def find_difference(
     Args:
         spec: The spec it was assembled under.
         context: The context as it would be answered, with its frame.
-        texts: The true text of each passage, in prompt order. The last one may stand in the prompt cut.
+        texts: The true text of each passage, in prompt order, whole also where the prompt has it cut.
         question: What stands behind the context.
 
     Raises:
@@ -66,8 +66,7 @@ def find_difference(
     """
     used: list[str] = []
     for place, (passage, text) in enumerate(zip(context.passages, texts, strict=True)):
-        may_be_cut = context.truncated and place == len(texts) - 1
-        spelt = _text_used(spec, passage.ids, text, may_be_cut=may_be_cut)
+        spelt = _text_used(spec, passage.ids, text, is_cut=passage.cut)
         if spelt is None:
             return Difference("passage", place, (passage.passage_key,))
         used.append(spelt)
@@ -175,17 +174,17 @@ def _is_spelt(spec: TokenSpec, question: str) -> bool:
     return True
 
 
-def _text_used(spec: TokenSpec, ids: TokenIds, text: str, *, may_be_cut: bool) -> str | None:
+def _text_used(spec: TokenSpec, ids: TokenIds, text: str, *, is_cut: bool) -> str | None:
     """Return the text of a passage as a prompt holds it, without the separator; None if these ids spell another."""
     try:
         spelt = spec.tokenizer.decode(ids)
     except ExactnessError:
         return None
     separator = spec.frame.separator
-    if spelt in (text + separator, _normalized(spec, text + separator)):
-        return text
+    if not is_cut:
+        return text if spelt in (text + separator, _normalized(spec, text + separator)) else None
     cut = spelt.removesuffix(_normalized(spec, separator))
-    if may_be_cut and cut != spelt and cut and (text.startswith(cut) or _normalized(spec, text).startswith(cut)):
+    if cut and cut != spelt and (text.startswith(cut) or _normalized(spec, text).startswith(cut)):
         return cut
     return None
 

@@ -98,17 +98,13 @@ def test_right_texts_put_together_wrongly_are_a_prompt_that_differs() -> None:
 
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
-def test_the_last_passage_may_stand_cut_where_the_budget_left_something_out(spec: TokenSpec) -> None:
-    texts = [*TEXTS, TEXTS[2] + " and more of it"]
-    cut = assembled(spec)
-    held = [TEXTS[0], TEXTS[1], texts[3]]
-    assert find_difference(spec, replace(cut, truncated=True), held, QUESTION) is None
-    for context, given_texts in (
-        (cut, held),  # nothing was left out, so nothing was cut
-        (replace(cut, truncated=True), [TEXTS[0] + " More.", TEXTS[1], TEXTS[2]]),  # only the last one is ever cut
-        (replace(cut, truncated=True), [TEXTS[0], TEXTS[1], "Another text"]),
-    ):
-        found = find_difference(spec, context, given_texts, QUESTION)
+def test_a_passage_may_stand_cut_where_it_says_so_and_only_to_its_beginning(spec: TokenSpec) -> None:
+    context = assembled(spec, limit=len(assembled(spec).token_ids) - 2)
+    assert [passage.cut for passage in context.passages] == [False, False, True]
+    assert find_difference(spec, context, TEXTS, QUESTION) is None
+    uncut = changed(context, 2, replace(context.passages[2], cut=False))
+    for other, texts in ((uncut, TEXTS), (context, [*TEXTS[:2], "Another text"]), (context, ["More.", *TEXTS[1:]])):
+        found = find_difference(spec, other, texts, QUESTION)
         assert found is not None
         assert found.what == "passage"
 
