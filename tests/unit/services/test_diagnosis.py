@@ -62,7 +62,7 @@ def test_a_cache_that_is_full_and_drops_nothing_holds_changes_up(policy: str, us
 
 
 def test_a_queue_needs_a_worker_and_must_move() -> None:
-    moving = QueueStatus("bulk", depth=3, running=2, oldest_age_s=1.0, workers=2)
+    moving = QueueStatus("bulk", depth=3, running=2, oldest_age_s=1.0, overdue_s=1.0, workers=2)
     assert check_queue(moving).level is Level.OK
     assert check_queue(replace(moving, oldest_age_s=1000.0)).level is Level.WARN
     idle = check_queue(replace(moving, workers=0))
