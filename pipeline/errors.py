@@ -80,7 +80,7 @@ class Unavailable(ForefillError):
     def __init__(self, message: str, *, service: str, retry_after_s: float = 1.0) -> None:
         super().__init__(message)
         self.service = service
-        """Which one: `database`, `broker`, `cache`, `qdrant`, `embedder`, `engine`."""
+        """Which one: `database`, `broker`, `cache`, `qdrant`, `embedder`, `engine`, or `spec`, that of a corpus."""
         self.retry_after_s = retry_after_s
         """Seconds after which a retry is sensible."""
 

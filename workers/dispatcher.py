@@ -18,6 +18,7 @@ from pipeline.jobs.redis_nudge import NudgeListener
 from pipeline.jobs.store import Publishable
 from pipeline.services.cache_epoch import watch_cache
 from pipeline.services.corpus_removal import purge_dropped
+from pipeline.services.range_runs import start_due_gc
 from pipeline.services.refilling import pursue_refills, pursue_verifications
 from pipeline.services.schedules import evaluate_schedules
 from pipeline.settings import Settings, load_settings
@@ -96,6 +97,7 @@ def choose_chores(database: Database, cache: TokenWriter) -> list[Chore]:
         Chore("cache", 2.0, lambda: watch_cache(database, cache)),
         Chore("refills", 2.0, lambda: pursue_refills(database)),
         Chore("verifications", 5.0, lambda: pursue_verifications(database)),
+        Chore("garbage", 60.0, lambda: start_due_gc(database)),
     ]
 
 

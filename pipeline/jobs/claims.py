@@ -156,13 +156,13 @@ def leave_breadcrumb(database: Database, job: ClaimedJob, document_pk: int) -> N
 
 
 def record_progress(connection: Connection, job: ClaimedJob, *, cursor: int | None = None) -> None:
-    """After a slice: the job works, so earlier deaths no longer count against it.
+    """After a slice: the job works, so what went wrong earlier no longer counts against it.
 
     Raises:
         StaleFence: Somebody else owns the job.
     """
     moved = {} if cursor is None else {"cursor": cursor}
-    _update_held(connection, job, deliveries=1, attempts=0, breadcrumb=None, **moved)
+    _update_held(connection, job, deliveries=1, attempts=0, breadcrumb=None, last_error=None, **moved)
 
 
 def heartbeat(database: Database, job: ClaimedJob) -> None:
@@ -213,7 +213,7 @@ def yield_job(connection: Connection, job: ClaimedJob) -> None:
 
 
 def give_back(connection: Connection, job: ClaimedJob, *, error: str, delay_s: float, suspects_work: bool) -> None:
-    """Return a job whose attempt failed; it is due again after a delay.
+    """Return a job whose attempt came to nothing; it is due again after a delay.
 
     If a younger pending job of the same key exists, it takes the work over and this one ends.
 
@@ -222,12 +222,13 @@ def give_back(connection: Connection, job: ClaimedJob, *, error: str, delay_s: f
         job: The failed job.
         error: Why, in one sentence.
         delay_s: Seconds until it is due.
-        suspects_work: Whether one of its documents may be the cause; False when an outside service is.
+        suspects_work: Whether one of its documents may be the cause; False when an outside service is, and then it
+            counts neither as a failed attempt nor as a delivery.
 
     Raises:
         StaleFence: Somebody else owns it.
     """
-    _update_held(connection, job, attempts=JOBS.c.attempts + 1, breadcrumb=None)
+    _update_held(connection, job, attempts=JOBS.c.attempts + int(suspects_work), breadcrumb=None)
     release(connection, job.pk, error=error, delay_s=delay_s, keeps_count=suspects_work)
 
 
@@ -268,7 +269,7 @@ def release(connection: Connection, job_pk: int, *, error: str, delay_s: float, 
 
 
 def _hand_over(connection: Connection, row: Row[Any], waiting: Mapping[str, object]) -> bool:
-    """Let the pending job of an event job's key take over; return whether there is one."""
+    """Let the pending job of an event job's key take over, its age as well; return whether there is one."""
     heir = (
         JOBS.c.kind == "event",
         JOBS.c.state == _PENDING,
@@ -276,7 +277,8 @@ def _hand_over(connection: Connection, row: Row[Any], waiting: Mapping[str, obje
         JOBS.c.queue == row.queue,
         JOBS.c.bucket == row.bucket,
     )
-    return row.kind == "event" and rows_affected(connection.execute(update(JOBS).where(*heir).values(waiting))) > 0
+    inherited = {**waiting, "created_at": row.created_at}
+    return row.kind == "event" and rows_affected(connection.execute(update(JOBS).where(*heir).values(inherited))) > 0
 
 
 def rescue_expired(database: Database) -> list[int]:

@@ -201,29 +201,43 @@ class QueueStatus:
     """Pending jobs."""
     running: int
     oldest_age_s: float
-    """Seconds the oldest due job has waited; 0 when none is due."""
+    """Seconds the oldest job has waited: since it was due, or since it was made if an attempt came to nothing."""
+    overdue_s: float
+    """Seconds that a job could have been claimed already; 0 when none is due."""
     workers: int
     """Prefork children of workers seen lately that consume it."""
 
 
 def queue_status(connection: Connection, *, alive_ms: int = 30_000) -> list[QueueStatus]:
-    """Return depth, running jobs, oldest wait and workers of every queue; jobs of paused runs do not wait."""
+    """Return depth, running jobs, oldest wait and workers of every queue; jobs of paused runs do not wait.
+
+    A job in back-off is not due, again and again: its age counts from its beginning, or it would never grow old.
+    """
     due = and_(JOBS.c.state == _PENDING, JOBS.c.available_at <= now_ms())
+    put_off = and_(JOBS.c.state == _PENDING, JOBS.c.last_error.is_not(None))
     statement = (
         select(
             JOBS.c.queue,
             func.sum(case((JOBS.c.state == _PENDING, 1), else_=0)),
             func.sum(case((JOBS.c.state == _RUNNING, 1), else_=0)),
+            now_ms() - func.min(case((put_off, JOBS.c.created_at), (due, JOBS.c.available_at))),
             now_ms() - func.min(case((due, JOBS.c.available_at))),
         )
         .where(JOBS.c.finished_at.is_(None), run_goes_on())
         .group_by(JOBS.c.queue)
     )
-    counted = {queue: (depth, running, age) for queue, depth, running, age in connection.execute(statement)}
+    counted = {queue: tuple(counts) for queue, *counts in connection.execute(statement)}
     slots = worker_slots(connection, alive_ms=alive_ms)
     return [
-        QueueStatus(queue, int(depth), int(running), max(0, age or 0) / 1000, slots.get(queue, 0))
-        for queue, (depth, running, age) in ((queue, counted.get(queue, (0, 0, 0))) for queue in QUEUES)
+        QueueStatus(
+            queue,
+            depth=int(depth),
+            running=int(running),
+            oldest_age_s=max(0, age or 0) / 1000,
+            overdue_s=max(0, overdue or 0) / 1000,
+            workers=slots.get(queue, 0),
+        )
+        for queue, (depth, running, age, overdue) in ((queue, counted.get(queue, (0, 0, 0, 0))) for queue in QUEUES)
     ]
 
 

@@ -104,9 +104,9 @@ class PassageEmbedder(Protocol):
         """Embed passages, in order.
 
         Raises:
-            Unavailable: An outside service did not answer.
+            Unavailable: An outside service did not answer, refused us, or its vectors are not of this dimension: no
+                text is to blame.
             InvalidInput: It refused a text.
-            ConfigurationError: It refused us, or its vectors are not of this dimension.
         """
         ...
 

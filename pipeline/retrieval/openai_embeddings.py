@@ -13,7 +13,7 @@ import openai
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
-from pipeline.errors import ConfigurationError, ForefillError, InvalidInput, Unavailable
+from pipeline.errors import ForefillError, InvalidInput, Unavailable
 from pipeline.retrieval.embedding import Embedding, SparseEncoder, unit_vectors
 
 BATCH_TEXTS: Final = 64
@@ -136,8 +136,7 @@ class _Rows:
         """Put one answer's vectors where they belong.
 
         Raises:
-            Unavailable: It does not hold one vector for each text.
-            ConfigurationError: A vector has another length than was configured.
+            Unavailable: It does not hold one vector of the configured length for each text.
         """
         try:
             vectors = {item.index: item.embedding for item in _Answer.model_validate_json(body).data}
@@ -147,9 +146,10 @@ class _Rows:
             raise Unavailable(f"the embedder answered {len(vectors)} vectors to {len(batch)} texts", service=_SERVICE)
         for index, vector in vectors.items():
             if len(vector) != self._vectors.shape[1]:
-                raise ConfigurationError(
+                raise Unavailable(
                     f"the embedder's vectors have {len(vector)} numbers, not the configured "
-                    f"{self._vectors.shape[1]} (FOREFILL_EMBEDDINGS_DIMENSION)"
+                    f"{self._vectors.shape[1]} (FOREFILL_EMBEDDINGS_DIMENSION)",
+                    service=_SERVICE,
                 )
             self._vectors[batch[index]] = np.array(vector, dtype=np.float64)  # null becomes NaN
 
@@ -178,7 +178,7 @@ def _translated(error: openai.OpenAIError) -> ForefillError:
         case openai.APIStatusError(status_code=400 | 413 | 422 as status):
             return InvalidInput(f"the embedder refused a text with {status}")
         case openai.APIStatusError(status_code=status):
-            return ConfigurationError(f"the embedder answered {status}: check its URL, API key and model")
+            return Unavailable(f"the embedder answered {status}: check its URL, API key and model", service=_SERVICE)
         case openai.APITimeoutError():
             return Unavailable("the embedder did not answer in time", service=_SERVICE)
         case openai.APIConnectionError():

@@ -102,7 +102,8 @@ def watch_cache(database: Database, cache: TokenWriter) -> Verdict:
     seen = Seen(server.run_id, server.evicted_keys, now)
     verdict = judge(mark, server, epoch=epoch, seen=before)
     if verdict is not Verdict.WHOLE:
-        _log.warning("cache.not_whole", verdict=verdict.value, evicted_keys=server.evicted_keys)
+        say = _log.info if verdict is Verdict.NEW else _log.warning
+        say("cache.not_whole", verdict=verdict.value, evicted_keys=server.evicted_keys)
     match verdict:
         case Verdict.NEW:
             _begin_first_epoch(database, cache)

@@ -130,6 +130,7 @@ class ConfigurationSource:
         self._prepare = prepare
         self._current: Configuration | None = None
         self._access: Access | None = None
+        self._refused: dict[str, str] = {}  # why, by name of the corpora whose spec never could be prepared
         self._kept: Configuration | None = None
         self._task: asyncio.Task[None] | None = None
         self._refreshing = asyncio.Lock()
@@ -164,11 +165,14 @@ class ConfigurationSource:
 
         Raises:
             NotFound: There is none of that name.
-            Unavailable: There is no configuration.
+            Unavailable: There is no configuration, or this process cannot work with the corpus' spec.
         """
         if self._current is None or name not in self._current.corpora:
             await self.refresh()
-        return self.current().corpus(name)
+        view = self.current().corpus(name)
+        if name in self._refused:
+            raise Unavailable(f"spec {view.spec_id} is not usable here: {self._refused[name]}", service="spec")
+        return view
 
     async def start(self) -> None:
         """Read once, from SQL or else from the copy on disk, and go on in the background."""
@@ -201,17 +205,33 @@ class ConfigurationSource:
             await self._keep()
 
     async def _take_over(self, fresh: Configuration) -> None:
-        """Make a configuration the current one: its keys at once, the rest when all specs are there."""
+        """Make a configuration the current one: its keys at once, the rest when all specs are there.
+
+        A corpus whose spec cannot be prepared goes on with the one that it had; without one it is refused.
+        """
         self._access = fresh.access
-        try:
-            for view in fresh.corpora.values():
+        views, refused = dict(fresh.corpora), {}
+        broken = await self._prepare_specs(fresh)
+        for name, view in fresh.corpora.items():
+            if view.fingerprint not in broken:
+                continue
+            last = None if self._current is None or name in self._refused else self._current.corpora.get(name)
+            if last is not None and last.collection == view.collection:
+                views[name] = replace(view, spec_id=last.spec_id, fingerprint=last.fingerprint)
+            else:
+                refused[name] = broken[view.fingerprint]
+        self._current, self._refused = replace(fresh, corpora=views), refused
+
+    async def _prepare_specs(self, fresh: Configuration) -> dict[str, str]:
+        """Prepare every spec once; return why not by the fingerprint of those that could not be."""
+        broken: dict[str, str] = {}
+        for fingerprint, view in {view.fingerprint: view for view in fresh.corpora.values()}.items():
+            try:
                 await asyncio.to_thread(self._prepare, view)
-        except ForefillError as error:
-            _log.warning("configuration.not_prepared", error=str(error))
-            if self._current is not None:
-                self._current = replace(self._current, access=fresh.access)
-        else:
-            self._current = fresh
+            except ForefillError as error:
+                broken[fingerprint] = str(error)
+                _log.warning("configuration.not_prepared", spec=view.spec_id, error=str(error))
+        return broken
 
     async def _keep(self) -> None:
         """Write the copy, again and again until it succeeds: it must not go on saying that a revoked key is good."""

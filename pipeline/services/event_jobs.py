@@ -26,7 +26,7 @@ from pipeline.documents.publication import (
 )
 from pipeline.documents.splitting import Splitter
 from pipeline.documents.tables import CorpusRow
-from pipeline.errors import NotFound, StaleFence, Unavailable, error_sentence, is_failure
+from pipeline.errors import ConfigurationError, NotFound, StaleFence, Unavailable, error_sentence, is_failure
 from pipeline.jobs.claims import ClaimedJob, check_fence, finish, leave_breadcrumb, record_progress
 from pipeline.jobs.retry import backoff_s
 from pipeline.jobs.runs import bury_items, finish_items, settle
@@ -147,8 +147,8 @@ class EventJobRunner:
             prepared, failures = publisher.prepare(works)
             self._store_failures(failures)
             publisher.publish(prepared)
-        except (StaleFence, Unavailable, NotFound):
-            raise
+        except (StaleFence, Unavailable, NotFound, ConfigurationError):
+            raise  # no document is to blame
         except BaseException as error:
             if len(works) > 1 or not is_failure(error):
                 raise

@@ -27,6 +27,7 @@ class JobRunner:
         self._lease_s = lease_s
         self._heartbeat_s = heartbeat_s
         self._limits = limits
+        self._outages = 0  # in a row, over all jobs: what is away is away for the next one, too
 
     def run(self, job_pk: int, *, delivery_id: str, redelivered: bool) -> str:
         """Claim a job and run it; return its outcome, `skipped` if it was not to be had.
@@ -59,11 +60,13 @@ class JobRunner:
     def _attempt(self, job: ClaimedJob) -> str:
         """Run a job once; whatever goes wrong, it is given back and does not wait for its lease."""
         try:
-            return self._work(job)
+            outcome = self._work(job)
         except StaleFence:
             raise
         except Unavailable as error:
-            self._give_back(job, f"{error.service}: {error}", cap_s=10.0, suspects_work=False)
+            self._outages += 1
+            delay_s = backoff_s(self._outages, cap_s=10.0)
+            self._give_back(job, f"{error.service}: {error}", delay_s=delay_s, suspects_work=False)
             return "unavailable"
         except BaseException as error:
             if not is_failure(error):
@@ -71,8 +74,11 @@ class JobRunner:
             _log.exception("job.failed", job_id=job.pk, error=type(error).__name__)
             if job.run_id is not None and job.attempts + 1 >= FINAL_ATTEMPTS:
                 return self._give_up(job, error_sentence(error))
-            self._give_back(job, error_sentence(error), cap_s=60.0, suspects_work=True)
+            delay_s = backoff_s(job.attempts + 1)
+            self._give_back(job, error_sentence(error), delay_s=delay_s, suspects_work=True)
             return "failed"
+        self._outages = 0
+        return outcome
 
     def _work(self, job: ClaimedJob) -> str:
         match job.kind:
@@ -92,7 +98,6 @@ class JobRunner:
         settle_ranges(self._resources.database)
         return JobState.DEAD.value
 
-    def _give_back(self, job: ClaimedJob, error: str, *, cap_s: float, suspects_work: bool) -> None:
-        delay_s = backoff_s(job.attempts + 1, cap_s=cap_s)
+    def _give_back(self, job: ClaimedJob, error: str, *, delay_s: float, suspects_work: bool) -> None:
         with self._resources.database.write() as connection:
             give_back(connection, job, error=error, delay_s=delay_s, suspects_work=suspects_work)

@@ -21,7 +21,7 @@ from pipeline.documents.manifest import PassageSpan
 from pipeline.documents.passages import Passage
 from pipeline.documents.publication import DocumentFailure, DocumentWork, LedgerEntry, PublishedDocument
 from pipeline.documents.splitting import Splitter
-from pipeline.errors import ForefillError, error_sentence, is_panic
+from pipeline.errors import ForefillError, InvalidInput, error_sentence, is_panic
 from pipeline.retrieval.embedding import Embedding, PassageEmbedder
 from pipeline.retrieval.points import point_ids
 from pipeline.retrieval.vector_index import Point, PointMove, PointState, Tombstone, VectorIndexWriter
@@ -107,7 +107,7 @@ class Publisher:
         """Split, tokenize and embed; a document that cannot be is a failure and holds nobody up.
 
         Raises:
-            Unavailable: The embedder did not answer; nothing was written.
+            Unavailable: The embedder did not answer, or refused us; nothing was written.
         """
         prepared: list[Prepared] = []
         failures: list[DocumentFailure] = []
@@ -222,9 +222,7 @@ class Publisher:
         texts = [text for _, passages in new for _, text in passages]
         try:
             vectors = iter(self._embedder.embed_passages(texts))
-        except ForefillError as error:
-            if error.retryable:
-                raise
+        except InvalidInput:
             return self._embed_singly(new, failures)
         for document, passages in new:
             document.embeddings.update((identity, next(vectors)) for identity, _ in passages)
@@ -237,9 +235,7 @@ class Publisher:
         for document, passages in new:
             try:
                 vectors = self._embedder.embed_passages([text for _, text in passages])
-            except ForefillError as error:
-                if error.retryable:
-                    raise
+            except InvalidInput as error:
                 failures.append(DocumentFailure(document.work, "embed", str(error), final=True))
                 continue
             document.embeddings.update(zip((identity for identity, _ in passages), vectors, strict=True))

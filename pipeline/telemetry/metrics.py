@@ -32,7 +32,9 @@ CACHE_ERRORS = Counter("token_cache_redis_errors", "Failed calls to the cache")
 COVERAGE = Gauge("forefill_coverage", "Served passages that have an entry, share", ["corpus", "spec"])
 CACHING_OFF = Gauge("forefill_caching_off", "1 where an audit switched caching off", ["corpus", "spec"])
 QUEUE_DEPTH = Gauge("forefill_queue_depth", "Pending jobs", ["queue"])
-QUEUE_OLDEST_AGE = Gauge("forefill_queue_oldest_age_seconds", "Age of the oldest due pending job", ["queue"])
+QUEUE_OLDEST_AGE = Gauge(
+    "forefill_queue_oldest_age_seconds", "Age of the oldest pending job that is due or was tried", ["queue"]
+)
 FILL_LAG = Histogram(
     "forefill_fill_lag_seconds",
     "Time from a change being accepted to it being served",

@@ -397,6 +397,10 @@ def test_a_start_without_sql_lets_in_whom_the_copy_knows(processes: Processes, t
     assert status_of(api, ended) == 401
     assert status_of(api, key) == 503  # let in; what it asks for is in SQL
     with client_of(api, key) as client:
+        ready = client.get("/readyz").json()
+    assert ready["checks"]["database"]["ok"] is False
+    assert ready["detail"] == "not ready: qdrant"  # questions need no SQL
+    with client_of(api, key) as client:
         assert client.post("/v1/retrieve", json={"corpus": "absent", "query": "x"}).status_code == 404
     (tmp_path / "away").rename(tmp_path / "sql")
     eventually(lambda: status_of(api, key) == 200, timeout_s=SOON_S, describe="SQL")

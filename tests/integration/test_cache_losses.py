@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 import pytest
+import structlog.testing
 
 from pipeline.database import Database, now_ms
 from pipeline.documents.corpora import get_corpus
@@ -141,6 +142,16 @@ def test_a_first_mark_believes_the_ledger(database: Database) -> None:
     assert world.watch() is Verdict.NEW
     assert world.coverage().share == 1.0
     assert pursue_refills(database) == []
+
+
+def test_only_a_loss_is_warned_about(database: Database) -> None:
+    cache = Server(MemoryStore())
+    with structlog.testing.capture_logs() as logs:
+        watch_cache(database, cache)
+        cache.flush()
+        watch_cache(database, cache)
+    looks = [(entry["verdict"], entry["log_level"]) for entry in logs if entry["event"] == "cache.not_whole"]
+    assert looks == [("new", "info"), ("lost", "warning")]
 
 
 def test_a_flushed_cache_is_not_covered_and_is_filled_again(world: World) -> None:

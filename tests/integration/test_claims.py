@@ -225,15 +225,15 @@ def test_progress_forgives_earlier_deaths_and_moves_the_cursor(database: Databas
     assert (row.deliveries, row.attempts, row.breadcrumb, row.cursor) == (1, 0, None, 41)
 
 
-@pytest.mark.parametrize(("blamed", "deliveries"), [("its documents", 2), ("a service", 1)])
+@pytest.mark.parametrize(("blamed", "attempts", "deliveries"), [("its documents", 1, 2), ("a service", 0, 1)])
 def test_a_failed_attempt_returns_to_pending_with_back_off(
-    database: Database, pending: int, blamed: str, deliveries: int
+    database: Database, pending: int, blamed: str, attempts: int, deliveries: int
 ) -> None:
     claimed = taken(database, pending)
     with database.write() as connection:
         give_back(connection, claimed, error="no answer", delay_s=30, suspects_work=blamed == "its documents")
     row = job(database, pending)
-    assert (row.state, row.attempts, row.last_error, row.worker) == ("pending", 1, "no answer", None)
+    assert (row.state, row.attempts, row.last_error, row.worker) == ("pending", attempts, "no answer", None)
     assert take(database, pending) is None
     change_rows(database, JOBS, JOBS.c.pk == pending, available_at=now_ms())
     assert taken(database, pending).deliveries == deliveries

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.database import Database, now_ms
 from pipeline.errors import Unavailable
-from pipeline.jobs.claims import JOBS
+from pipeline.jobs.claims import JOBS, give_back
 from pipeline.jobs.dispatcher import ROLE, Dispatcher, TickReport
 from pipeline.jobs.presence import announce_worker, find_leader, lead, list_workers, resign, retire_worker
 from pipeline.jobs.store import Publishable, count_outstanding, prune_finished, queue_status
@@ -209,6 +209,22 @@ def test_queues_report_depth_running_and_the_oldest_wait(database: Database) -> 
         assert count_outstanding(connection, "interactive", republish_ms=15_000) == 0
     assert (status.depth, status.running) == (2, 1)
     assert 4.0 <= status.oldest_age_s < 60.0
+    assert status.overdue_s == status.oldest_age_s
+
+
+def test_a_job_that_is_tried_again_and_again_grows_old(database: Database) -> None:
+    ingestion(database).put(CORPUS, [source("d")])
+    (failing,) = jobs(database)
+    for made_again in (False, True):
+        change_rows(database, JOBS, JOBS.c.pk == failing.pk, created_at=now_ms() - 90_000, available_at=now_ms())
+        claimed = taken(database, failing.pk)
+        if made_again:  # a change that comes meanwhile has a job of its own, which inherits
+            ingestion(database).put(CORPUS, [source("d", "changed meanwhile")])
+        with database.write() as connection:
+            give_back(connection, claimed, error="no", delay_s=30, suspects_work=True)
+            status = next(each for each in queue_status(connection) if each.name == "interactive")
+        assert 90.0 <= status.oldest_age_s < 150.0
+        assert status.overdue_s == 0
 
 
 def test_jobs_that_ended_long_ago_are_forgotten(database: Database) -> None:

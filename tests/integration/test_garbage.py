@@ -4,6 +4,7 @@ import pytest
 
 from pipeline.database import Database
 from pipeline.documents.tables import CorpusRow
+from pipeline.jobs.chores import ChoreThread
 from pipeline.jobs.claims import JOBS
 from pipeline.jobs.range_runs import RangeOptions
 from pipeline.jobs.tables import RunRow
@@ -14,6 +15,7 @@ from pipeline.token_cache import entry_key
 from pipeline.token_cache.memory import MemoryTokenWriter
 from pipeline.tokenizers import load_spec
 from tests.support.write_path import CORPUS, InMemoryWorker, change_rows, ingestion, jobs, report, source
+from workers.dispatcher import choose_chores
 
 SPEC = "o200k_base/plain"
 FINGERPRINT = load_spec(SPEC).fingerprint
@@ -125,3 +127,15 @@ def test_garbage_is_collected_once_a_day_without_being_asked(worker: InMemoryWor
     assert start_due_gc(database) is None
     change_rows(database, runs, runs.c.id == run_id, created_at=1)
     assert start_due_gc(database) is not None
+
+
+def test_the_dispatcher_that_leads_has_garbage_collected(worker: InMemoryWorker) -> None:
+    database, corpora = worker.database, CorpusRow.metadata.tables["corpora"]
+    change_rows(database, corpora, corpora.c.pk > 0, created_at=1)
+    leads: list[bool] = []
+    chores = ChoreThread(choose_chores(database, MemoryTokenWriter(worker.store)), leads=lambda: bool(leads))
+    chores.do_due()
+    assert jobs(database, kind="gc") == []
+    leads.append(True)
+    assert "garbage" in chores.do_due()
+    assert [job.state for job in jobs(database, kind="gc")] == ["pending"]

@@ -14,6 +14,9 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, inspect, text
 
 from pipeline.database import Database, create_database_engine
+from pipeline.errors import ConfigurationError
+from pipeline.factory import require_schema
+from pipeline.services.diagnosis.database import check_schema
 from pipeline.services.schema import METADATA, alembic_config, pending_revision, upgrade
 
 _CONSTRAINTS = """
@@ -86,6 +89,17 @@ def test_processes_that_upgrade_at_once_take_turns(database_url: str) -> None:
 def test_upgrading_an_upgraded_database_changes_nothing(database: Database) -> None:
     before, after = upgrade(database)
     assert before == after
+
+
+def test_code_that_is_older_than_the_database_says_so(database: Database) -> None:
+    with database.write() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    for use in (upgrade, pending_revision, require_schema):
+        with pytest.raises(ConfigurationError, match="at revision 9999, which this version of Forefill does not know"):
+            use(database)
+    finding = check_schema(database)
+    assert finding.level == "fail"
+    assert "upgrade" not in finding.message
 
 
 def _downgrade(database: Database) -> None:

@@ -21,7 +21,7 @@ from pipeline.documents.publication import (
     store_published,
 )
 from pipeline.documents.tables import CorpusRow, CorpusSpecRow, LedgerRow, ManifestRow, PointIntentRow
-from pipeline.errors import InvalidInput, OutOfTime, Unavailable
+from pipeline.errors import ConfigurationError, InvalidInput, OutOfTime, Unavailable
 from pipeline.jobs.claims import JOBS, leave_breadcrumb, rescue_expired
 from pipeline.jobs.run_reports import list_errors
 from pipeline.retrieval.embedding import Embedding
@@ -221,7 +221,7 @@ def test_a_service_that_does_not_answer_costs_no_document_an_attempt(database: D
     (pending,) = jobs(database)
     assert worker.run(pending.pk) == "unavailable"
     row = job(database, pending.pk)
-    assert (row.state, row.attempts, row.deliveries, document(database, "bad").attempts) == ("pending", 1, 0, 0)
+    assert (row.state, row.attempts, row.deliveries, document(database, "bad").attempts) == ("pending", 0, 0, 0)
     assert row.available_at > row.claimed_at
 
 
@@ -338,3 +338,24 @@ def test_a_worker_that_lost_its_job_says_so_and_changes_nothing(database: Databa
     assert worker.store.names() == []
     assert document(database, "d").state == "pending"
     assert worker.run_all() == ["succeeded"]
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (Unavailable("the embedder answered 401", service="embedder"), "unavailable"),
+        (ConfigurationError("no such model"), "failed"),
+    ],
+)
+@pytest.mark.parametrize("count", [1, 3])
+def test_what_is_no_documents_fault_kills_none(database: Database, error: Exception, outcome: str, count: int) -> None:
+    run_id = ingestion(database).put(CORPUS, sources(count, "poison")).run_id
+    pk = all_in_one_bucket(database)
+    worker = InMemoryWorker(database, limits=JobLimits(max_attempts=1))
+    for _ in range(3):
+        change_rows(database, JOBS, JOBS.c.pk == pk, available_at=0)
+        assert replace(worker, embedder=FailingEmbedder(error)).run(pk) == outcome
+    assert [document(database, f"d{number}").state for number in range(count)] == ["pending"] * count
+    change_rows(database, JOBS, JOBS.c.pk == pk, available_at=0)
+    assert worker.run_all() == ["succeeded"]
+    assert report(database, run_id).state == "succeeded"

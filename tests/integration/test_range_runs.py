@@ -21,6 +21,7 @@ from pipeline.jobs.tables import JobRow, RangeRunRow, RunItemRow, RunRow, Schedu
 from pipeline.services import comparing, range_jobs
 from pipeline.services.comparing import Recomputed
 from pipeline.services.inspection import list_coverage
+from pipeline.services.job_runner import JobRunner
 from pipeline.services.range_runs import cancel, pause, resume, retry, start_range_run
 from pipeline.token_cache import PassageEntry
 from pipeline.token_cache.memory import MemoryTokenWriter
@@ -428,6 +429,45 @@ def test_a_service_that_does_not_answer_costs_time_only(
     change_rows(database, JOBS, JOBS.c.pk == only.pk, available_at=0)
     worker.run_all()
     assert report(database, run_id).state == "succeeded"
+
+
+def test_outages_do_not_count_towards_giving_up(worker: InMemoryWorker, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = worker.database
+    run_id = start(database)
+    (only,) = jobs(database, run_id=run_id)
+    errors: list[Exception] = [Unavailable("away", service="cache")] * range_jobs.FINAL_ATTEMPTS + [OSError("once")]
+
+    def fail(*_arguments: object) -> int:
+        raise errors.pop(0)
+
+    monkeypatch.setattr(MemoryTokenWriter, "read", fail)
+    outcomes = []
+    while errors:
+        change_rows(database, JOBS, JOBS.c.pk == only.pk, available_at=0)
+        outcomes.append(worker.run(only.pk))
+    assert outcomes == ["unavailable"] * range_jobs.FINAL_ATTEMPTS + ["failed"]
+    monkeypatch.undo()
+    change_rows(database, JOBS, JOBS.c.pk == only.pk, available_at=0)
+    worker.run_all()
+    assert report(database, run_id).state == "succeeded"
+
+
+def test_a_store_that_is_away_is_asked_less_and_less_often(
+    worker: InMemoryWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = worker.database
+    start(database)
+    (only,) = jobs(database, state="pending")
+    runner = JobRunner(worker.resources, worker="w", lease_s=30, heartbeat_s=10, limits=worker.limits)
+
+    def away(*_arguments: object) -> int:
+        raise Unavailable("away", service="cache")
+
+    monkeypatch.setattr(MemoryTokenWriter, "read", away)
+    for _ in range(6):
+        change_rows(database, JOBS, JOBS.c.pk == only.pk, available_at=0)
+        assert runner.run(only.pk, delivery_id="m", redelivered=False) == "unavailable"
+    assert 4_000 < job(database, only.pk).available_at - database.clock_ms() <= 10_000
 
 
 def test_verify_finds_lost_points_and_repair_publishes_them_anew(worker: InMemoryWorker) -> None:

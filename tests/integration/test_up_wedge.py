@@ -36,6 +36,12 @@ def test_a_job_that_has_not_waited_long_is_no_sign(waiting: Database) -> None:
     assert find_wedged_queues(waiting) == set()
 
 
+def test_an_old_job_that_is_put_off_is_no_sign(waiting: Database) -> None:
+    put_off = {"created_at": now_ms() - 2 * OLD_MS, "available_at": now_ms() + 60_000, "last_error": "no"}
+    change_rows(waiting, JOBS, true(), **put_off)
+    assert find_wedged_queues(waiting) == set()
+
+
 def test_a_queue_with_a_recent_claim_is_not_wedged(waiting: Database) -> None:
     change_rows(waiting, JOBS, true(), claimed_at=now_ms() - 1000)
     assert find_wedged_queues(waiting) == set()

@@ -23,7 +23,7 @@ def find_wedged_queues(database: Database, *, after_s: float = WEDGED_S) -> set[
         waiting = {
             status.name
             for status in queue_status(connection)
-            if status.workers and not status.running and status.oldest_age_s > after_s
+            if status.workers and not status.running and status.overdue_s > after_s
         }
         claims = select(JobRow.queue, func.max(JobRow.claimed_at), now_ms()).group_by(JobRow.queue)
         claimed = {queue: (now - (at or 0)) / 1000 for queue, at, now in connection.execute(claims)}

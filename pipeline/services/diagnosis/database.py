@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from sqlalchemy import make_url, text
 
 from pipeline.database import Database
-from pipeline.errors import Unavailable
+from pipeline.errors import ConfigurationError, Unavailable
 from pipeline.services.diagnosis.findings import Finding
 from pipeline.services.schema import pending_revision
 from pipeline.settings import Settings
@@ -20,13 +20,25 @@ def check(database: Database, settings: Settings) -> Iterator[Finding]:
         with database.read() as connection:
             function = "sqlite_version()" if database.is_sqlite else "current_setting('server_version')"
             version = connection.execute(text(f"SELECT {function}")).scalar_one()
-        newest = pending_revision(database)
+        schema = check_schema(database)
     except Unavailable as error:
         yield Finding.fail(_SUBJECT, f"{where}: {error}", remedy="start it, or correct FOREFILL_DATABASE_URL")
         return
     kind = "SQLite" if database.is_sqlite else "PostgreSQL"
     yield Finding.ok(_SUBJECT, f"{kind} {version} at {where}")
-    if newest is None:
-        yield Finding.ok("schema", "is at the newest revision")
-    else:
-        yield Finding.fail("schema", f"is not at revision {newest}", remedy="run `forefill db upgrade`")
+    yield schema
+
+
+def check_schema(database: Database) -> Finding:
+    """Return whether the schema is the one of this version.
+
+    Raises:
+        Unavailable: The database did not answer.
+    """
+    try:
+        newest = pending_revision(database)
+    except ConfigurationError as error:
+        return Finding.fail("schema", str(error), remedy="use the version that upgraded it, or a newer one")
+    if newest is not None:
+        return Finding.fail("schema", f"is not at revision {newest}", remedy="run `forefill db upgrade`")
+    return Finding.ok("schema", "is at the newest revision")

@@ -18,6 +18,9 @@ _BYTES_PER_TOKEN = 4
 _BYTES_PER_ENTRY = 200
 """Key, header and the server's own bookkeeping: a generous guess."""
 _NO_EVICTION = "noeviction"
+_NEARLY_FULL = 0.9
+_FULL = 0.99
+"""Shares of its limit; a server that refuses what is too much stays a little below it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,13 @@ def check_cache(cache: RedisServer) -> Iterator[Finding]:
             "cache",
             f"{used}: it drops entries when memory is full",
             remedy=f"use {_NO_EVICTION}, or give it more memory",
+        )
+    elif cache.max_bytes and cache.used_bytes > _NEARLY_FULL * cache.max_bytes:
+        level = Finding.fail if cache.used_bytes > _FULL * cache.max_bytes else Finding.warn
+        yield level(
+            "cache",
+            f"{used}: a full cache refuses entries, and changes wait",
+            remedy="give it more memory, or run `forefill gc`",
         )
     else:
         yield Finding.ok("cache", used)

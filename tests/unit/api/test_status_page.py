@@ -20,7 +20,7 @@ def test_every_value_is_escaped() -> None:
     evil = "<script>alert('x')</script>"
     view = StatusView(
         coverage=[Coverage(evil, evil, passages=2, covered=1, tokens=1234)],
-        queues=[QueueStatus(evil, depth=1, running=0, oldest_age_s=1.5, workers=2)],
+        queues=[QueueStatus(evil, depth=1, running=0, oldest_age_s=1.5, overdue_s=1.5, workers=2)],
         problem=evil,
     )
     page = render_status(view, lookups=NOTHING)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.errors import ConfigurationError, ForefillError, InvalidInput, Unavailable
+from pipeline.errors import ForefillError, InvalidInput, Unavailable
 from pipeline.retrieval.bm25 import Bm25Terms
 from pipeline.retrieval.openai_embeddings import BATCH_TEXTS, OpenAIPassageEmbedder, OpenAIQueryEmbedder
 
@@ -128,9 +128,9 @@ def test_vectors_without_a_direction_never_reach_the_index(
         (400, InvalidInput),
         (413, InvalidInput),
         (422, InvalidInput),
-        (401, ConfigurationError),
-        (403, ConfigurationError),
-        (404, ConfigurationError),
+        (401, Unavailable),
+        (403, Unavailable),
+        (404, Unavailable),
         (408, Unavailable),
         (429, Unavailable),
         (500, Unavailable),
@@ -171,11 +171,9 @@ def test_an_answer_that_is_no_list_of_vectors_may_be_better_next_time(
     assert caught.value.service == "embedder"
 
 
-def test_vectors_of_another_length_are_a_matter_of_configuration(
-    service: Service, embedder: OpenAIPassageEmbedder
-) -> None:
+def test_vectors_of_another_length_are_no_fault_of_the_text(service: Service, embedder: OpenAIPassageEmbedder) -> None:
     service.respond = lambda _: answer({"data": [{"index": 0, "embedding": [1.0, 2.0]}]})
-    with pytest.raises(ConfigurationError, match="have 2 numbers, not the configured 3"):
+    with pytest.raises(Unavailable, match="have 2 numbers, not the configured 3"):
         embedder.embed_passages(["text"])
 
 

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy.exc import ProgrammingError
 
 from pipeline.documents.access import AccessScope, ApiKey, find_key
-from pipeline.errors import ExactnessError, Unavailable
+from pipeline.errors import ExactnessError, NotFound, Unavailable
 from pipeline.services.configuration import Access, Configuration, ConfigurationSource, CorpusView, SpecCaching
 from pipeline.services.configuration_copy import ConfigurationCopy
 
@@ -50,6 +50,10 @@ async def started(load: Sql, path: Path | None = None) -> ConfigurationSource:
 
 def refuse(_view: CorpusView) -> object:
     raise ExactnessError("other ids")
+
+
+def refuse_all_but(fingerprint: str) -> Callable[[CorpusView], object]:
+    return lambda view: view.fingerprint == fingerprint or refuse(view)
 
 
 @pytest.mark.anyio
@@ -105,7 +109,40 @@ async def test_keys_are_known_even_if_no_spec_can_be_loaded() -> None:
     made = source(Sql(KEYED), prepare=refuse)
     await made.refresh()
     assert made.access() == KEYED.access
-    assert not made.is_ready
+    with pytest.raises(Unavailable, match="o200k_base/plain is not usable here: other ids"):
+        await made.corpus("a")
+
+
+@pytest.mark.anyio
+async def test_a_spec_that_cannot_be_loaded_costs_only_its_own_corpora() -> None:
+    other, new = replace(VIEW, name="b", fingerprint="g"), replace(VIEW, name="c", fingerprint="g")
+    made = source(Sql(replace(KEYED, corpora={"a": VIEW, "b": other})), prepare=refuse_all_but("g"))
+    await made.refresh()
+    assert await made.corpus("b") == other
+    made._load = Sql(replace(KEYED, corpora={"a": VIEW, "c": new}))
+    assert await made.corpus("c") == new
+    with pytest.raises(NotFound):
+        await made.corpus("b")
+    with pytest.raises(Unavailable):
+        await made.corpus("a")
+    made._prepare = id
+    await made.refresh()
+    assert await made.corpus("a") == VIEW
+
+
+@pytest.mark.anyio
+async def test_a_corpus_goes_on_with_the_spec_it_had_and_follows_other_changes() -> None:
+    made = source(Sql(KEYED), prepare=refuse_all_but("f"))
+    await made.refresh()
+    activated = replace(VIEW, spec_id="broken", fingerprint="g", embedder="another")
+    made._load = Sql(replace(KEYED, corpora={"a": activated}))
+    for _ in range(2):
+        await made.refresh()
+        assert await made.corpus("a") == replace(VIEW, embedder="another")
+    made._load = Sql(replace(KEYED, corpora={"a": replace(activated, collection="a.2")}))
+    await made.refresh()
+    with pytest.raises(Unavailable, match="broken"):  # another corpus of the same name never had the former spec
+        await made.corpus("a")
 
 
 @pytest.mark.anyio

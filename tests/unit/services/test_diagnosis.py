@@ -46,8 +46,23 @@ def test_a_cache_that_drops_or_forgets_is_warned_about() -> None:
     assert all(finding.remedy for finding in findings)
 
 
+@pytest.mark.parametrize(
+    ("policy", "used_bytes", "level"),
+    [
+        ("noeviction", 900, Level.OK),
+        ("noeviction", 950, Level.WARN),
+        ("noeviction", 995, Level.FAIL),
+        ("volatile-ttl", 1000, Level.FAIL),
+    ],
+)
+def test_a_cache_that_is_full_and_drops_nothing_holds_changes_up(policy: str, used_bytes: int, level: Level) -> None:
+    (finding,) = check_cache(replace(SOUND, eviction_policy=policy, max_bytes=1000, used_bytes=used_bytes))
+    assert finding.level is level
+    assert ("changes wait" in finding.message) is (level is not Level.OK)
+
+
 def test_a_queue_needs_a_worker_and_must_move() -> None:
-    moving = QueueStatus("bulk", depth=3, running=2, oldest_age_s=1.0, workers=2)
+    moving = QueueStatus("bulk", depth=3, running=2, oldest_age_s=1.0, overdue_s=1.0, workers=2)
     assert check_queue(moving).level is Level.OK
     assert check_queue(replace(moving, oldest_age_s=1000.0)).level is Level.WARN
     idle = check_queue(replace(moving, workers=0))
