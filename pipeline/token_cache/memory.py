@@ -12,6 +12,7 @@ from cachetools import TLRUCache
 
 from pipeline.errors import Unavailable
 from pipeline.token_cache.codec import encode_entry
+from pipeline.token_cache.dictionary import Dictionary, no_dictionary
 from pipeline.token_cache.keys import EPOCH_KEY, EntryName, entry_key, parse_entry_key
 from pipeline.token_cache.stores import CacheServer, Found, PassageEntry, decode_found
 
@@ -96,17 +97,26 @@ class MemoryStore:
 class MemoryTokenWriter:
     """Implements `TokenWriter` over a `MemoryStore`."""
 
-    def __init__(self, store: MemoryStore, *, hmac_key: bytes | None = None, ttl_s: int | None = None) -> None:
+    def __init__(
+        self,
+        store: MemoryStore,
+        *,
+        hmac_key: bytes | None = None,
+        ttl_s: int | None = None,
+        dictionary_for: Callable[[str], Dictionary | None] = no_dictionary,
+    ) -> None:
         self._store = store
         self._hmac_key = hmac_key
         self._ttl_s = ttl_s
+        self._dictionary_for = dictionary_for
 
     def write(self, fingerprint: str, pairs: Iterable[PassageEntry]) -> int:
         """See `TokenWriter.write`."""
-        count = 0
+        count, dictionary = 0, self._dictionary_for(fingerprint)
         for passage_key, entry in pairs:
             key = entry_key(fingerprint, passage_key)
-            self._store.set(key, encode_entry(key, entry, hmac_key=self._hmac_key), ttl_s=self._ttl_s)
+            value = encode_entry(key, entry, hmac_key=self._hmac_key, dictionary=dictionary)
+            self._store.set(key, value, ttl_s=self._ttl_s)
             count += 1
         return count
 
@@ -172,9 +182,16 @@ class MemoryTokenWriter:
 class MemoryTokenReader:
     """Implements `TokenReader` over a `MemoryStore`."""
 
-    def __init__(self, store: MemoryStore, *, hmac_key: bytes | None = None) -> None:
+    def __init__(
+        self,
+        store: MemoryStore,
+        *,
+        hmac_key: bytes | None = None,
+        dictionary_for: Callable[[str], Dictionary | None] = no_dictionary,
+    ) -> None:
         self._store = store
         self._hmac_key = hmac_key
+        self._dictionary_for = dictionary_for
 
     async def read(self, fingerprint: str, passage_keys: Sequence[bytes]) -> list[Found]:
         """See `TokenReader.read`."""
@@ -184,9 +201,10 @@ class MemoryTokenReader:
         self, fingerprint: str, pairs: Iterable[PassageEntry], *, ttl_s: int, replace: Collection[bytes] = ()
     ) -> None:
         """See `TokenReader.write_back`."""
+        dictionary = self._dictionary_for(fingerprint)
         for passage_key, entry in pairs:
             key = entry_key(fingerprint, passage_key)
-            value = encode_entry(key, entry, hmac_key=self._hmac_key)
+            value = encode_entry(key, entry, hmac_key=self._hmac_key, dictionary=dictionary)
             if self._store.get(key) is None:
                 self._store.set(key, value, ttl_s=ttl_s)
             elif passage_key in replace:
