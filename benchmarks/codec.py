@@ -1,9 +1,9 @@
 """What an entry costs: bytes in the cache, time to pack and unpack, time of a lookup beside a bare MGET.
 
-    python -m benchmarks.codec [--folder DIR] [--variants] [--shared DIR]
+    python -m benchmarks.codec [--folder DIR] [--shared DIR]
 
-Times of things that are compared are taken in turn in one run, so that both sides see the same machine. `--variants`
-adds the packings that were not chosen.
+Times of things that are compared are taken in turn in one run, so that both sides see the same machine.
+`python -m benchmarks.packings` compares the packings that were not chosen.
 """
 
 import argparse
@@ -67,13 +67,13 @@ def pairs_of(samples: Sequence[TokenIds]) -> list[PassageEntry]:
     return [(hashlib.sha256(ids.tobytes()).digest()[:16], Entry(ids, right_safe=True)) for ids in samples]
 
 
-def print_sizes(server: ValkeyServer, ids: dict[str, list[TokenIds]], dictionary: Dictionary | None) -> None:
+def print_sizes(server: ValkeyServer, ids: dict[str, list[TokenIds]], dictionary: Dictionary) -> None:
     print("bytes per token    tokens/passage   values: dictionary, none   in Valkey, everything: dictionary, none")
     for name, samples in ids.items():
         pairs = pairs_of(samples)
         tokens = sum(entry.token_count for _, entry in dict(pairs).items())
         values, stored = [], []
-        for chosen in (dictionary, None):
+        for chosen in (dictionary, dictionary_of("")):
             value_bytes = sum(len(encode_entry("k" * 68, entry, dictionary=chosen)) for entry in dict(pairs).values())
             values.append(value_bytes / tokens)
             stored.append(stored_bytes(server, pairs, chosen) / tokens)
@@ -81,7 +81,7 @@ def print_sizes(server: ValkeyServer, ids: dict[str, list[TokenIds]], dictionary
         print(f"{name:22} {per_passage:8.0f} {values[0]:18.3f} {values[1]:8.3f} {stored[0]:24.3f} {stored[1]:8.3f}")
 
 
-def stored_bytes(server: ValkeyServer, pairs: Sequence[PassageEntry], dictionary: Dictionary | None) -> int:
+def stored_bytes(server: ValkeyServer, pairs: Sequence[PassageEntry], dictionary: Dictionary) -> int:
     """Return by how much the server's memory grows with these entries: all of it, keys and tables included."""
     with server.client() as client:
         client.flushall()
@@ -95,9 +95,9 @@ def stored_bytes(server: ValkeyServer, pairs: Sequence[PassageEntry], dictionary
     return int(after - before)
 
 
-def print_codec_times(pairs: Sequence[PassageEntry], dictionary: Dictionary | None) -> None:
+def print_codec_times(pairs: Sequence[PassageEntry], dictionary: Dictionary) -> None:
     tokens = statistics.mean(entry.token_count for _, entry in pairs)
-    for name, chosen in (("dictionary", dictionary), ("none", None)):
+    for name, chosen in (("dictionary", dictionary), ("none", dictionary_of(""))):
         keys = [entry_key(FINGERPRINT, key) for key, _ in pairs]
         encode_us, decode_us = [], []
         for _ in range(9):
@@ -111,7 +111,7 @@ def print_codec_times(pairs: Sequence[PassageEntry], dictionary: Dictionary | No
         print(f"{name:12} {tokens:.0f} tokens: encode {min(encode_us):.1f} µs, decode {min(decode_us):.1f} µs")
 
 
-async def print_lookups(server: ValkeyServer, pairs: Sequence[PassageEntry], dictionary: Dictionary | None) -> None:
+async def print_lookups(server: ValkeyServer, pairs: Sequence[PassageEntry], dictionary: Dictionary) -> None:
     """Time lookups of 16 passages to one array beside MGETs of the same bytes, in turn."""
     writer = RedisTokenWriter.connect(server.url, dictionary_for=lambda _: dictionary)
     writer.write(FINGERPRINT, pairs)
@@ -138,7 +138,7 @@ async def print_lookups(server: ValkeyServer, pairs: Sequence[PassageEntry], dic
     base_us = statistics.median(times_us["MGET"])
     for name, values in times_us.items():
         p50_us = statistics.median(values)
-        print(f"{name:16} p50 {p50_us:7.1f} µs   {p50_us / base_us:5.2f} × MGET")
+        print(f"{name:16} p50 {p50_us:7.1f} µs   {p50_us / base_us:5.2f} of MGET")
     for cache in (cold, filling, warm):
         await cache.close()
     await client.aclose()

@@ -1,7 +1,7 @@
 """The text that packing is measured on; none of it is in `benchmarks.training_text`.
 
-English prose from Debian packages (GPL or GFDL: read here, in nothing that is shipped), downloaded by `apt-get`; and,
-where the repository stands beside a folder `shared/data`, Wikipedia paragraphs in several languages and Python's manual.
+English prose from Debian packages (GPL or GFDL: read here, in nothing that is shipped), downloaded by `apt-get`; and
+Wikipedia paragraphs in several languages and Python's manual, where a folder `shared/data` lies beside the repository.
 """
 
 import json

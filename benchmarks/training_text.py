@@ -1,7 +1,7 @@
 """The text that the shipped dictionaries are trained on: several languages and code, all under permissive licences.
 
-Debian 12 packages at pinned versions, downloaded by `apt-get` when a dictionary is trained and at no other time. None of
-it may be evaluated on; what `benchmarks.codec` evaluates on is none of it.
+Debian 12 packages at pinned versions, downloaded by `apt-get` when a dictionary is trained and at no other time. None
+of it may be evaluated on; what `benchmarks.codec` evaluates on is none of it.
 
     package               licence                     what it gives
     apache2-doc           Apache-2.0                  prose in English and nine other languages

@@ -5,50 +5,55 @@
     2       1         version, 2
     3       1         codec of the payload (see `packing`)
     4       1         flags: 1 = right edge is safe, 2 = tag is an HMAC; other bits zero
-    5       1         number of the dictionary (see `dictionary`), 0 = none
+    5       1         number of the dictionary (see `dictionary`), 0 = one that learned nothing
     6       2         number of ids less one, little endian
     8                 payload
-    end     8 or 16   tag over key and all of the above: BLAKE2b-64, or the first 16 bytes of HMAC-SHA-256 where a secret
-                      is set
+    end     8 or 16   tag over key and all of the above: XXH3-64, or with a secret the first half of HMAC-SHA-256
 
-Version 1 stays readable: bytes 5 to 7 zero, the number of ids in four bytes, payload always codec 1 from offset 12, tag
-BLAKE2b-128 or the whole HMAC. It is not written any more.
+Version 1 stays readable, and is written for ids that no dictionary has a word for: codec 1, bytes 5 to 7 zero, the
+number of ids in four bytes, from offset 12 the ids as uint32, little endian, then BLAKE2b-128 or the whole HMAC.
 
-A checksum needs no more than 64 bits: it guards against damage and mix-ups, of which one in 2^64 passes, and no length
-of it guards against somebody who can write to the cache, because anybody can compute it. That is what the secret is for,
-and its tag keeps 128 bits.
+A checksum needs no more than 64 bits, and need not be cryptographic: it guards against damage and mix-ups, of which one
+in 2^64 passes. No checksum guards against somebody who can write to the cache, because anybody can compute it; that is
+what the secret is for, and its tag keeps 128 bits.
 
 Whatever is not exactly that, byte for byte and under its own key, is corrupt: reading never raises anything else and
-never allocates more than eight bytes for each of `MAX_IDS` ids, also when the tag is right.
+never allocates more than eight bytes for each id that the header claims, `MAX_IDS` at most, also when the tag is right.
 """
 
 import hashlib
 import hmac
 import struct
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NoReturn, TypeAlias
 
 import numpy as np
+import xxhash
 
 from pipeline.errors import CorruptEntry, InvalidInput
 from pipeline.framing.segments import TokenIds
-from pipeline.token_cache.dictionary import Dictionary, dictionary_numbered
-from pipeline.token_cache.packing import UINT32, pack, uint32_ids, unpack
+from pipeline.token_cache.dictionary import Dictionary, dictionary_numbered, no_dictionary
+from pipeline.token_cache.packing import ids_of, pack, raw_words, uint32_bytes, uint32_ids
 
 MAX_IDS = 1 << 16
 """Most ids of one entry: a passage holds at most 8 KiB, this leaves room for tokenizers that expand text."""
 
-_MAGIC = b"FF"
-_HEADER = struct.Struct("<2sBBBBH")
-_VERSION = 2
+_KIND = b"FF\2"  # magic, version
+_HEADER = struct.Struct("<3sBBBH")
 _CHECKSUM_BYTES = 8
 _HMAC_BYTES = 16
-_HEADER_1 = struct.Struct("<2sBBB3sI")
+_KIND_1 = b"FF\1"  # magic, version
+_HEADER_1 = struct.Struct("<3sBB3sI")
 _CHECKSUM_BYTES_1 = 16
 _HMAC_BYTES_1 = 32
 _RIGHT_SAFE = 1
 _AUTHENTICATED = 2
+_CODEC_1 = 1  # uint32
 _UINT32 = np.dtype(np.uint32)
+
+_Opened: TypeAlias = tuple[int, int, bool, bytes]
+"""Position among what is decoded, number of ids, whether the edge is safe, words."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,9 +104,16 @@ def encode_entry(
         dictionary: Of the ids' encoding; any other, or None, costs bytes and nothing else.
     """
     flags = (_RIGHT_SAFE if entry.right_safe else 0) | (_AUTHENTICATED if hmac_key else 0)
-    codec, number, payload = pack(entry.ids, dictionary=dictionary)
-    body = _HEADER.pack(_MAGIC, _VERSION, codec, flags, number, entry.ids.size - 1) + payload
-    return body + _tag(key, body, hmac_key, size=_HMAC_BYTES if hmac_key else _CHECKSUM_BYTES)
+    dictionary = dictionary or no_dictionary(key)
+    try:
+        codec, payload = pack(entry.ids, dictionary=dictionary)
+    except IndexError:
+        head = _HEADER_1.pack(_KIND_1, _CODEC_1, flags, b"", entry.ids.size)
+        body, tag_bytes = head + uint32_bytes(entry.ids), _HMAC_BYTES_1 if hmac_key else _CHECKSUM_BYTES_1
+    else:
+        head = _HEADER.pack(_KIND, codec, flags, dictionary.number, entry.ids.size - 1)
+        body, tag_bytes = head + payload, _HMAC_BYTES if hmac_key else _CHECKSUM_BYTES
+    return body + _tag(key, body, hmac_key, size=tag_bytes)
 
 
 def decode_entry(key: str, value: bytes, *, hmac_key: bytes | None = None) -> Entry:
@@ -115,31 +127,77 @@ def decode_entry(key: str, value: bytes, *, hmac_key: bytes | None = None) -> En
     Raises:
         CorruptEntry: Anything but an entry written for this key under this secret.
     """
-    if value[:3] == b"FF\1":
-        return _decode_version_1(key, value, hmac_key)
+    (found,) = decode_entries([key], [value], hmac_key=hmac_key)
+    if not isinstance(found, Entry):
+        raise found or CorruptEntry(key)
+    return found
+
+
+def decode_entries(
+    keys: Sequence[str], values: Sequence[bytes | None], *, hmac_key: bytes | None = None
+) -> list[Entry | CorruptEntry | None]:
+    """Do `decode_entry` for every value that is not None, in half the time of one by one; errors are returned.
+
+    The ids of what is decoded together are views of one array.
+    """
+    found: list[Entry | CorruptEntry | None] = [None] * len(values)
+    waiting: dict[Dictionary, list[_Opened]] = {}
+    for index, value in enumerate(values):
+        if value is None:
+            continue
+        try:
+            if value[:3] == _KIND_1:
+                found[index] = _decode_version_1(keys[index], value, hmac_key)
+            else:
+                dictionary, count, right_safe, words = _open(keys[index], value, hmac_key)
+                waiting.setdefault(dictionary, []).append((index, count, right_safe, words))
+        except CorruptEntry as error:
+            found[index] = error
+    for dictionary, group in waiting.items():
+        for index, entry in _entries(keys, group, dictionary=dictionary):
+            found[index] = entry
+    return found
+
+
+def _open(key: str, value: bytes, hmac_key: bytes | None) -> tuple[Dictionary, int, bool, bytes]:
+    """Check a value of version 2; return its dictionary, number of ids, whether the edge is safe, its words."""
     end = len(value) - (_HMAC_BYTES if hmac_key else _CHECKSUM_BYTES)
     if end <= _HEADER.size:
         _refuse(key, f"{len(value)} bytes are too few for an entry")
-    magic, version, codec, flags, number, last = _HEADER.unpack_from(value)
-    if magic != _MAGIC or version != _VERSION:
-        _refuse(key, f"not an entry of version 1 or {_VERSION}")
+    kind, codec, flags, number, last = _HEADER.unpack_from(value)
+    if kind != _KIND:
+        _refuse(key, "not an entry of version 1 or 2")
     _check(key, value, end=end, flags=flags, hmac_key=hmac_key)
-    dictionary = dictionary_numbered(number) if number else None
-    if number and dictionary is None:
+    dictionary = dictionary_numbered(number)
+    if dictionary is None:
         _refuse(key, f"packed with dictionary {number}, which this version does not have")
     try:
-        ids = unpack(codec, value[_HEADER.size : end], count=last + 1, dictionary=dictionary)
-    except (ValueError, IndexError) as error:
+        words = raw_words(codec, value[_HEADER.size : end], count=last + 1, dictionary=dictionary)
+    except ValueError as error:
         raise CorruptEntry(f"{key}: {error}") from error
-    return Entry(ids, bool(flags & _RIGHT_SAFE))
+    return dictionary, last + 1, flags & _RIGHT_SAFE == _RIGHT_SAFE, words
+
+
+def _entries(
+    keys: Sequence[str], group: Sequence[_Opened], *, dictionary: Dictionary
+) -> Iterable[tuple[int, Entry | CorruptEntry]]:
+    """Return the entries of opened values of one dictionary; one with wrong words spoils no other."""
+    indexes, counts, right_safe, words = zip(*group, strict=True)
+    try:
+        all_ids = ids_of(words, counts=counts, dictionary=dictionary)
+    except (ValueError, IndexError) as error:
+        if len(group) == 1:
+            return [(indexes[0], CorruptEntry(f"{keys[indexes[0]]}: {error}"))]
+        return [pair for one in group for pair in _entries(keys, [one], dictionary=dictionary)]
+    return zip(indexes, map(Entry, all_ids, right_safe), strict=True)
 
 
 def _decode_version_1(key: str, value: bytes, hmac_key: bytes | None) -> Entry:
     end = len(value) - (_HMAC_BYTES_1 if hmac_key else _CHECKSUM_BYTES_1)
     if end <= _HEADER_1.size:
         _refuse(key, f"{len(value)} bytes are too few for an entry")
-    _, _, codec, flags, padding, count = _HEADER_1.unpack_from(value)
-    if codec != UINT32 or padding != b"\0\0\0" or not 0 < count <= MAX_IDS:
+    _, codec, flags, padding, count = _HEADER_1.unpack_from(value)
+    if codec != _CODEC_1 or padding != b"\0\0\0" or not 0 < count <= MAX_IDS:
         _refuse(key, "not an entry of version 1")
     _check(key, value, end=end, flags=flags, hmac_key=hmac_key)
     try:
@@ -162,6 +220,8 @@ def _tag(key: str, body: bytes, hmac_key: bytes | None, *, size: int) -> bytes:
     message = len(name).to_bytes(4, "little") + name + body
     if hmac_key:
         return hmac.digest(hmac_key, message, "sha256")[:size]
+    if size == _CHECKSUM_BYTES:
+        return xxhash.xxh3_64_digest(message)
     return hashlib.blake2b(message, digest_size=size).digest()
 
 

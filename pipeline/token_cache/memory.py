@@ -13,7 +13,7 @@ from cachetools import TLRUCache
 from pipeline.errors import Unavailable
 from pipeline.token_cache.codec import encode_entry
 from pipeline.token_cache.dictionary import Dictionary, no_dictionary
-from pipeline.token_cache.keys import EPOCH_KEY, EntryName, entry_key, parse_entry_key
+from pipeline.token_cache.keys import EPOCH_KEY, EntryName, entry_key, entry_keys, parse_entry_key
 from pipeline.token_cache.stores import CacheServer, Found, PassageEntry, decode_found
 
 _NO_LIMIT = 1 << 62
@@ -103,7 +103,7 @@ class MemoryTokenWriter:
         *,
         hmac_key: bytes | None = None,
         ttl_s: int | None = None,
-        dictionary_for: Callable[[str], Dictionary | None] = no_dictionary,
+        dictionary_for: Callable[[str], Dictionary] = no_dictionary,
     ) -> None:
         self._store = store
         self._hmac_key = hmac_key
@@ -122,7 +122,7 @@ class MemoryTokenWriter:
 
     def read(self, fingerprint: str, passage_keys: Sequence[bytes]) -> list[Found]:
         """See `TokenWriter.read`."""
-        return [_read(self._store, entry_key(fingerprint, key), self._hmac_key) for key in passage_keys]
+        return _read(self._store, fingerprint, passage_keys, hmac_key=self._hmac_key)
 
     def exists(self, fingerprint: str, passage_keys: Sequence[bytes]) -> list[bool]:
         """See `TokenWriter.exists`."""
@@ -187,7 +187,7 @@ class MemoryTokenReader:
         store: MemoryStore,
         *,
         hmac_key: bytes | None = None,
-        dictionary_for: Callable[[str], Dictionary | None] = no_dictionary,
+        dictionary_for: Callable[[str], Dictionary] = no_dictionary,
     ) -> None:
         self._store = store
         self._hmac_key = hmac_key
@@ -195,7 +195,7 @@ class MemoryTokenReader:
 
     async def read(self, fingerprint: str, passage_keys: Sequence[bytes]) -> list[Found]:
         """See `TokenReader.read`."""
-        return [_read(self._store, entry_key(fingerprint, key), self._hmac_key) for key in passage_keys]
+        return _read(self._store, fingerprint, passage_keys, hmac_key=self._hmac_key)
 
     async def write_back(
         self, fingerprint: str, pairs: Iterable[PassageEntry], *, ttl_s: int, replace: Collection[bytes] = ()
@@ -222,5 +222,8 @@ class MemoryTokenReader:
         """See `TokenReader.close`: the store stays."""
 
 
-def _read(store: MemoryStore, key: str, hmac_key: bytes | None) -> Found:
-    return decode_found(key, store.get(key), hmac_key=hmac_key)
+def _read(
+    store: MemoryStore, fingerprint: str, passage_keys: Sequence[bytes], *, hmac_key: bytes | None
+) -> list[Found]:
+    keys = entry_keys(fingerprint, passage_keys)
+    return decode_found(keys, [store.get(key) for key in keys], hmac_key=hmac_key)

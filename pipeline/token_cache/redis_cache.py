@@ -21,7 +21,7 @@ from pipeline.errors import Unavailable
 from pipeline.token_cache.batching import MAX_BATCH_BYTES, MAX_BATCH_ENTRIES, batches
 from pipeline.token_cache.codec import encode_entry
 from pipeline.token_cache.dictionary import Dictionary, no_dictionary
-from pipeline.token_cache.keys import ENTRY_PATTERN, EPOCH_KEY, EntryName, entry_key, parse_entry_key
+from pipeline.token_cache.keys import ENTRY_PATTERN, EPOCH_KEY, EntryName, entry_key, entry_keys, parse_entry_key
 from pipeline.token_cache.stores import CacheServer, Found, PassageEntry, decode_found
 
 _SCAN_COUNT = 1000
@@ -37,7 +37,7 @@ class RedisTokenWriter:
         *,
         hmac_key: bytes | None = None,
         ttl_s: int | None = None,
-        dictionary_for: Callable[[str], Dictionary | None] = no_dictionary,
+        dictionary_for: Callable[[str], Dictionary] = no_dictionary,
         max_batch_bytes: int = MAX_BATCH_BYTES,
     ) -> None:
         self._client = client
@@ -53,7 +53,7 @@ class RedisTokenWriter:
         *,
         hmac_key: bytes | None = None,
         ttl_s: int | None = None,
-        dictionary_for: Callable[[str], Dictionary | None] = no_dictionary,
+        dictionary_for: Callable[[str], Dictionary] = no_dictionary,
         timeout_s: float = 5.0,
     ) -> Self:
         """Build a writer with a client of its own; connects on first use.
@@ -88,18 +88,16 @@ class RedisTokenWriter:
     def read(self, fingerprint: str, passage_keys: Sequence[bytes]) -> list[Found]:
         """See `TokenWriter.read`: MGETs of bounded size."""
         found: list[Found] = []
-        for keys in _chunks([entry_key(fingerprint, key) for key in passage_keys]):
+        for keys in _chunks(entry_keys(fingerprint, passage_keys)):
             with _translated():
                 values = _raw(self._client, "MGET", *keys)
-            found += [
-                decode_found(key, value, hmac_key=self._hmac_key) for key, value in zip(keys, values, strict=True)
-            ]
+            found += decode_found(keys, values, hmac_key=self._hmac_key)
         return found
 
     def exists(self, fingerprint: str, passage_keys: Sequence[bytes]) -> list[bool]:
         """See `TokenWriter.exists`."""
         present: list[bool] = []
-        for keys in _chunks([entry_key(fingerprint, key) for key in passage_keys]):
+        for keys in _chunks(entry_keys(fingerprint, passage_keys)):
             with _translated(), self._client.pipeline(transaction=False) as pipeline:
                 for key in keys:
                     pipeline.exists(key)
@@ -119,7 +117,7 @@ class RedisTokenWriter:
     def delete(self, fingerprint: str, passage_keys: Iterable[bytes]) -> int:
         """See `TokenWriter.delete`."""
         count = 0
-        for keys in _chunks([entry_key(fingerprint, key) for key in passage_keys]):
+        for keys in _chunks(entry_keys(fingerprint, passage_keys)):
             with _translated():
                 count += self._client.unlink(*keys)
         return count
@@ -127,7 +125,7 @@ class RedisTokenWriter:
     def expire(self, fingerprint: str, passage_keys: Sequence[bytes], *, ttl_s: int) -> int:
         """See `TokenWriter.expire`."""
         count = 0
-        for keys in _chunks([entry_key(fingerprint, key) for key in passage_keys]):
+        for keys in _chunks(entry_keys(fingerprint, passage_keys)):
             with _translated(), self._client.pipeline(transaction=False) as pipeline:
                 for key in keys:
                     pipeline.expire(key, ttl_s)
@@ -139,7 +137,7 @@ class RedisTokenWriter:
         if self._ttl_s is not None:
             return self.expire(fingerprint, passage_keys, ttl_s=self._ttl_s)
         count = 0
-        for keys in _chunks([entry_key(fingerprint, key) for key in passage_keys]):
+        for keys in _chunks(entry_keys(fingerprint, passage_keys)):
             with _translated(), self._client.pipeline(transaction=False) as pipeline:
                 for key in keys:
                     pipeline.persist(key)
@@ -215,7 +213,7 @@ class RedisTokenReader:
         client: "redis.asyncio.Redis",
         *,
         hmac_key: bytes | None = None,
-        dictionary_for: Callable[[str], Dictionary | None] = no_dictionary,
+        dictionary_for: Callable[[str], Dictionary] = no_dictionary,
         timeout_s: float = 0.25,
         max_batch_bytes: int = MAX_BATCH_BYTES,
     ) -> None:
@@ -232,7 +230,7 @@ class RedisTokenReader:
         url: str,
         *,
         hmac_key: bytes | None = None,
-        dictionary_for: Callable[[str], Dictionary | None] = no_dictionary,
+        dictionary_for: Callable[[str], Dictionary] = no_dictionary,
         timeout_s: float = 0.25,
         max_connections: int = 64,
     ) -> Self:
@@ -262,11 +260,11 @@ class RedisTokenReader:
         """See `TokenReader.read`: one MGET."""
         if not passage_keys:
             return []
-        keys = [entry_key(fingerprint, key) for key in passage_keys]
+        keys = entry_keys(fingerprint, passage_keys)
         with _translated():
             async with asyncio.timeout(self._timeout_s):
                 values = await _raw(self._client, "MGET", *keys)
-        return [decode_found(key, value, hmac_key=self._hmac_key) for key, value in zip(keys, values, strict=True)]
+        return decode_found(keys, values, hmac_key=self._hmac_key)
 
     async def write_back(
         self, fingerprint: str, pairs: Iterable[PassageEntry], *, ttl_s: int, replace: Collection[bytes] = ()
@@ -316,7 +314,7 @@ def _raw(client: Any, *command: str | int) -> Any:
 
 
 def _encoded(
-    fingerprint: str, pairs: Iterable[PassageEntry], hmac_key: bytes | None, dictionary: Dictionary | None
+    fingerprint: str, pairs: Iterable[PassageEntry], hmac_key: bytes | None, dictionary: Dictionary
 ) -> Iterator[tuple[str, bytes]]:
     for passage_key, entry in pairs:
         key = entry_key(fingerprint, passage_key)
