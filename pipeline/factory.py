@@ -22,6 +22,7 @@ from pipeline.services.auditing import Auditor, AuditSample
 from pipeline.services.caching_switch import CachingSwitch, record_in
 from pipeline.services.configuration import ConfigurationSource, CorpusView, load_configuration
 from pipeline.services.configuration_copy import ConfigurationCopy
+from pipeline.services.entry_dictionaries import dictionary_for
 from pipeline.services.event_jobs import JobLimits, WorkerResources
 from pipeline.services.generating import GenerationService
 from pipeline.services.ingestion import CorpusDefaults, IngestionService
@@ -141,13 +142,22 @@ def open_token_writer(settings: Settings, *, timeout_s: float = 5.0) -> RedisTok
         timeout_s: Seconds for connecting and for each reply.
     """
     ttl_s = settings.cache_ttl if settings.ttl_policy == "fixed" else None
-    return RedisTokenWriter.connect(settings.cache_url, hmac_key=_hmac_key(settings), ttl_s=ttl_s, timeout_s=timeout_s)
+    return RedisTokenWriter.connect(
+        settings.cache_url,
+        hmac_key=_hmac_key(settings),
+        ttl_s=ttl_s,
+        dictionary_for=dictionary_for,
+        timeout_s=timeout_s,
+    )
 
 
 def open_token_reader(settings: Settings) -> RedisTokenReader:
     """Connect the read path's side of the cache."""
     return RedisTokenReader.connect(
-        settings.cache_url, hmac_key=_hmac_key(settings), timeout_s=settings.cache_timeout_s
+        settings.cache_url,
+        hmac_key=_hmac_key(settings),
+        dictionary_for=dictionary_for,
+        timeout_s=settings.cache_timeout_s,
     )
 
 

@@ -85,6 +85,8 @@ TECHNOLOGIES: dict[str, tuple[str, ...]] = {
     "tokenizers": ("pipeline/retrieval/static_vectors.py", "pipeline/tokenizers/hf.py"),
     "typer": ("pipeline/cli/",),
     "uvicorn": ("api/", "pipeline/retrieval/owner/"),
+    "xxhash": ("pipeline/token_cache/codec.py",),
+    "zstandard": ("pipeline/token_cache/dictionary.py",),
 }
 """Where a technology may be imported. Every other module works with what these make of it."""
 

@@ -15,6 +15,7 @@ from pipeline.retrieval.vector_index import VectorSearcher
 from pipeline.services.auditing import Auditor, AuditSample
 from pipeline.services.caching_switch import CachingSwitch, record_in
 from pipeline.services.configuration import ConfigurationSource, CorpusView, load_configuration
+from pipeline.services.entry_dictionaries import dictionary_for
 from pipeline.services.generating import GenerateRequest, GenerationService
 from pipeline.services.presenting_generation import generated_object
 from pipeline.services.retrieving import Retrieved, Retriever, RetrieveRequest
@@ -64,9 +65,11 @@ class TokenCachedRAG:
         hmac_key = settings.entry_hmac_key
         secret = None if hmac_key is None else hmac_key.get_secret_value().encode()
         reader: TokenReader = (
-            MemoryTokenReader(MemoryStore(), hmac_key=secret)
+            MemoryTokenReader(MemoryStore(), hmac_key=secret, dictionary_for=dictionary_for)
             if redis_client is None
-            else RedisTokenReader(redis_client, hmac_key=secret, timeout_s=settings.cache_timeout_s)
+            else RedisTokenReader(
+                redis_client, hmac_key=secret, dictionary_for=dictionary_for, timeout_s=settings.cache_timeout_s
+            )
         )
         self._cache = TokenCache(reader, l1=L1Cache(settings.l1_max_bytes), write_back_ttl_s=cache_ttl)
         database = None

@@ -6,6 +6,7 @@ harmless; reading one that is not what its name says is a counted miss.
 
 from pipeline.token_cache.circuit import Circuit
 from pipeline.token_cache.codec import MAX_IDS, Entry, decode_entry, encode_entry
+from pipeline.token_cache.dictionary import Dictionary, dictionary_of
 from pipeline.token_cache.keys import EPOCH_KEY, EntryName, entry_key, parse_entry_key
 from pipeline.token_cache.l1 import L1Cache
 from pipeline.token_cache.memory import MemoryStore, MemoryTokenReader, MemoryTokenWriter
@@ -27,6 +28,7 @@ __all__ = [
     "CacheServer",
     "Circuit",
     "ComputeEntries",
+    "Dictionary",
     "Entry",
     "EntryName",
     "Found",
@@ -45,6 +47,7 @@ __all__ = [
     "TokenReader",
     "TokenWriter",
     "decode_entry",
+    "dictionary_of",
     "encode_entry",
     "entry_key",
     "parse_entry_key",

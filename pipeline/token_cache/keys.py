@@ -7,6 +7,7 @@ A key says which tokens (spec) of which text (passage), and neither document nor
 """
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 EPOCH_KEY = "ff:epoch"
@@ -37,6 +38,15 @@ def entry_key(fingerprint: str, passage_key: bytes) -> str:
     if len(passage_key) != _PASSAGE_KEY_BYTES:
         raise ValueError(f"a passage key has {_PASSAGE_KEY_BYTES} bytes, not {len(passage_key)}")
     return f"ff:{fingerprint}:{passage_key.hex()}"
+
+
+def entry_keys(fingerprint: str, passage_keys: Iterable[bytes]) -> list[str]:
+    """Do `entry_key` for many passages of one spec."""
+    prefix = f"ff:{fingerprint}:"
+    keys = [prefix + key.hex() for key in passage_keys]
+    if any(len(key) != len(prefix) + 2 * _PASSAGE_KEY_BYTES for key in keys):
+        raise ValueError(f"a passage key has {_PASSAGE_KEY_BYTES} bytes")
+    return keys
 
 
 def parse_entry_key(key: bytes) -> EntryName | None:

@@ -12,7 +12,8 @@ from cachetools import TLRUCache
 
 from pipeline.errors import Unavailable
 from pipeline.token_cache.codec import encode_entry
-from pipeline.token_cache.keys import EPOCH_KEY, EntryName, entry_key, parse_entry_key
+from pipeline.token_cache.dictionary import Dictionary, no_dictionary
+from pipeline.token_cache.keys import EPOCH_KEY, EntryName, entry_key, entry_keys, parse_entry_key
 from pipeline.token_cache.stores import CacheServer, Found, PassageEntry, decode_found
 
 _NO_LIMIT = 1 << 62
@@ -96,23 +97,32 @@ class MemoryStore:
 class MemoryTokenWriter:
     """Implements `TokenWriter` over a `MemoryStore`."""
 
-    def __init__(self, store: MemoryStore, *, hmac_key: bytes | None = None, ttl_s: int | None = None) -> None:
+    def __init__(
+        self,
+        store: MemoryStore,
+        *,
+        hmac_key: bytes | None = None,
+        ttl_s: int | None = None,
+        dictionary_for: Callable[[str], Dictionary] = no_dictionary,
+    ) -> None:
         self._store = store
         self._hmac_key = hmac_key
         self._ttl_s = ttl_s
+        self._dictionary_for = dictionary_for
 
     def write(self, fingerprint: str, pairs: Iterable[PassageEntry]) -> int:
         """See `TokenWriter.write`."""
-        count = 0
+        count, dictionary = 0, self._dictionary_for(fingerprint)
         for passage_key, entry in pairs:
             key = entry_key(fingerprint, passage_key)
-            self._store.set(key, encode_entry(key, entry, hmac_key=self._hmac_key), ttl_s=self._ttl_s)
+            value = encode_entry(key, entry, hmac_key=self._hmac_key, dictionary=dictionary)
+            self._store.set(key, value, ttl_s=self._ttl_s)
             count += 1
         return count
 
     def read(self, fingerprint: str, passage_keys: Sequence[bytes]) -> list[Found]:
         """See `TokenWriter.read`."""
-        return [_read(self._store, entry_key(fingerprint, key), self._hmac_key) for key in passage_keys]
+        return _read(self._store, fingerprint, passage_keys, hmac_key=self._hmac_key)
 
     def exists(self, fingerprint: str, passage_keys: Sequence[bytes]) -> list[bool]:
         """See `TokenWriter.exists`."""
@@ -172,21 +182,29 @@ class MemoryTokenWriter:
 class MemoryTokenReader:
     """Implements `TokenReader` over a `MemoryStore`."""
 
-    def __init__(self, store: MemoryStore, *, hmac_key: bytes | None = None) -> None:
+    def __init__(
+        self,
+        store: MemoryStore,
+        *,
+        hmac_key: bytes | None = None,
+        dictionary_for: Callable[[str], Dictionary] = no_dictionary,
+    ) -> None:
         self._store = store
         self._hmac_key = hmac_key
+        self._dictionary_for = dictionary_for
 
     async def read(self, fingerprint: str, passage_keys: Sequence[bytes]) -> list[Found]:
         """See `TokenReader.read`."""
-        return [_read(self._store, entry_key(fingerprint, key), self._hmac_key) for key in passage_keys]
+        return _read(self._store, fingerprint, passage_keys, hmac_key=self._hmac_key)
 
     async def write_back(
         self, fingerprint: str, pairs: Iterable[PassageEntry], *, ttl_s: int, replace: Collection[bytes] = ()
     ) -> None:
         """See `TokenReader.write_back`."""
+        dictionary = self._dictionary_for(fingerprint)
         for passage_key, entry in pairs:
             key = entry_key(fingerprint, passage_key)
-            value = encode_entry(key, entry, hmac_key=self._hmac_key)
+            value = encode_entry(key, entry, hmac_key=self._hmac_key, dictionary=dictionary)
             if self._store.get(key) is None:
                 self._store.set(key, value, ttl_s=ttl_s)
             elif passage_key in replace:
@@ -204,5 +222,8 @@ class MemoryTokenReader:
         """See `TokenReader.close`: the store stays."""
 
 
-def _read(store: MemoryStore, key: str, hmac_key: bytes | None) -> Found:
-    return decode_found(key, store.get(key), hmac_key=hmac_key)
+def _read(
+    store: MemoryStore, fingerprint: str, passage_keys: Sequence[bytes], *, hmac_key: bytes | None
+) -> list[Found]:
+    keys = entry_keys(fingerprint, passage_keys)
+    return decode_found(keys, [store.get(key) for key in keys], hmac_key=hmac_key)

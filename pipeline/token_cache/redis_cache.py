@@ -6,7 +6,7 @@ the tag over the key would show it).
 """
 
 import asyncio
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -20,7 +20,8 @@ from redis.retry import Retry
 from pipeline.errors import Unavailable
 from pipeline.token_cache.batching import MAX_BATCH_BYTES, MAX_BATCH_ENTRIES, batches
 from pipeline.token_cache.codec import encode_entry
-from pipeline.token_cache.keys import ENTRY_PATTERN, EPOCH_KEY, EntryName, entry_key, parse_entry_key
+from pipeline.token_cache.dictionary import Dictionary, no_dictionary
+from pipeline.token_cache.keys import ENTRY_PATTERN, EPOCH_KEY, EntryName, entry_key, entry_keys, parse_entry_key
 from pipeline.token_cache.stores import CacheServer, Found, PassageEntry, decode_found
 
 _SCAN_COUNT = 1000
@@ -36,16 +37,24 @@ class RedisTokenWriter:
         *,
         hmac_key: bytes | None = None,
         ttl_s: int | None = None,
+        dictionary_for: Callable[[str], Dictionary] = no_dictionary,
         max_batch_bytes: int = MAX_BATCH_BYTES,
     ) -> None:
         self._client = client
         self._hmac_key = hmac_key
         self._ttl_s = ttl_s
+        self._dictionary_for = dictionary_for
         self._max_batch_bytes = max_batch_bytes
 
     @classmethod
     def connect(
-        cls, url: str, *, hmac_key: bytes | None = None, ttl_s: int | None = None, timeout_s: float = 5.0
+        cls,
+        url: str,
+        *,
+        hmac_key: bytes | None = None,
+        ttl_s: int | None = None,
+        dictionary_for: Callable[[str], Dictionary] = no_dictionary,
+        timeout_s: float = 5.0,
     ) -> Self:
         """Build a writer with a client of its own; connects on first use.
 
@@ -53,6 +62,7 @@ class RedisTokenWriter:
             url: `redis://`, `rediss://` or `unix://`.
             hmac_key: Secret of the deployment, None for plain checksums.
             ttl_s: Life time of written entries; None under policy `none`.
+            dictionary_for: Returns the dictionary for entries of a fingerprint.
             timeout_s: Seconds for connecting and for each reply.
         """
         client = redis.Redis.from_url(
@@ -63,12 +73,13 @@ class RedisTokenWriter:
             retry=Retry(NoBackoff(), 0),
             maint_notifications_config=MaintNotificationsConfig(enabled=False),
         )
-        return cls(client, hmac_key=hmac_key, ttl_s=ttl_s)
+        return cls(client, hmac_key=hmac_key, ttl_s=ttl_s, dictionary_for=dictionary_for)
 
     def write(self, fingerprint: str, pairs: Iterable[PassageEntry]) -> int:
         """See `TokenWriter.write`: one MSET a batch under policy `none`, one pipeline of SET EX with a life time."""
         count = 0
-        for batch in batches(_encoded(fingerprint, pairs, self._hmac_key), max_bytes=self._max_batch_bytes):
+        encoded = _encoded(fingerprint, pairs, self._hmac_key, self._dictionary_for(fingerprint))
+        for batch in batches(encoded, max_bytes=self._max_batch_bytes):
             with _translated():
                 self._write_batch(batch)
             count += len(batch)
@@ -77,18 +88,16 @@ class RedisTokenWriter:
     def read(self, fingerprint: str, passage_keys: Sequence[bytes]) -> list[Found]:
         """See `TokenWriter.read`: MGETs of bounded size."""
         found: list[Found] = []
-        for keys in _chunks([entry_key(fingerprint, key) for key in passage_keys]):
+        for keys in _chunks(entry_keys(fingerprint, passage_keys)):
             with _translated():
                 values = _raw(self._client, "MGET", *keys)
-            found += [
-                decode_found(key, value, hmac_key=self._hmac_key) for key, value in zip(keys, values, strict=True)
-            ]
+            found += decode_found(keys, values, hmac_key=self._hmac_key)
         return found
 
     def exists(self, fingerprint: str, passage_keys: Sequence[bytes]) -> list[bool]:
         """See `TokenWriter.exists`."""
         present: list[bool] = []
-        for keys in _chunks([entry_key(fingerprint, key) for key in passage_keys]):
+        for keys in _chunks(entry_keys(fingerprint, passage_keys)):
             with _translated(), self._client.pipeline(transaction=False) as pipeline:
                 for key in keys:
                     pipeline.exists(key)
@@ -108,7 +117,7 @@ class RedisTokenWriter:
     def delete(self, fingerprint: str, passage_keys: Iterable[bytes]) -> int:
         """See `TokenWriter.delete`."""
         count = 0
-        for keys in _chunks([entry_key(fingerprint, key) for key in passage_keys]):
+        for keys in _chunks(entry_keys(fingerprint, passage_keys)):
             with _translated():
                 count += self._client.unlink(*keys)
         return count
@@ -116,7 +125,7 @@ class RedisTokenWriter:
     def expire(self, fingerprint: str, passage_keys: Sequence[bytes], *, ttl_s: int) -> int:
         """See `TokenWriter.expire`."""
         count = 0
-        for keys in _chunks([entry_key(fingerprint, key) for key in passage_keys]):
+        for keys in _chunks(entry_keys(fingerprint, passage_keys)):
             with _translated(), self._client.pipeline(transaction=False) as pipeline:
                 for key in keys:
                     pipeline.expire(key, ttl_s)
@@ -128,7 +137,7 @@ class RedisTokenWriter:
         if self._ttl_s is not None:
             return self.expire(fingerprint, passage_keys, ttl_s=self._ttl_s)
         count = 0
-        for keys in _chunks([entry_key(fingerprint, key) for key in passage_keys]):
+        for keys in _chunks(entry_keys(fingerprint, passage_keys)):
             with _translated(), self._client.pipeline(transaction=False) as pipeline:
                 for key in keys:
                     pipeline.persist(key)
@@ -204,24 +213,33 @@ class RedisTokenReader:
         client: "redis.asyncio.Redis",
         *,
         hmac_key: bytes | None = None,
+        dictionary_for: Callable[[str], Dictionary] = no_dictionary,
         timeout_s: float = 0.25,
         max_batch_bytes: int = MAX_BATCH_BYTES,
     ) -> None:
         self._client = client
         self._hmac_key = hmac_key
+        self._dictionary_for = dictionary_for
         self._timeout_s = timeout_s
         self._max_batch_bytes = max_batch_bytes
         self._owns_client = False
 
     @classmethod
     def connect(
-        cls, url: str, *, hmac_key: bytes | None = None, timeout_s: float = 0.25, max_connections: int = 64
+        cls,
+        url: str,
+        *,
+        hmac_key: bytes | None = None,
+        dictionary_for: Callable[[str], Dictionary] = no_dictionary,
+        timeout_s: float = 0.25,
+        max_connections: int = 64,
     ) -> Self:
         """Build a reader with a client of its own; connects on first use.
 
         Args:
             url: `redis://`, `rediss://` or `unix://`.
             hmac_key: Secret of the deployment, None for plain checksums.
+            dictionary_for: Returns the dictionary for entries of a fingerprint.
             timeout_s: Seconds for one call from beginning to end, connecting and waiting for a connection included.
             max_connections: More concurrent calls than that wait for a connection.
         """
@@ -233,7 +251,8 @@ class RedisTokenReader:
             retry=Retry(NoBackoff(), 0),
             maint_notifications_config=MaintNotificationsConfig(enabled=False),
         )
-        reader = cls(redis.asyncio.Redis.from_pool(pool), hmac_key=hmac_key, timeout_s=timeout_s)
+        client = redis.asyncio.Redis.from_pool(pool)
+        reader = cls(client, hmac_key=hmac_key, dictionary_for=dictionary_for, timeout_s=timeout_s)
         reader._owns_client = True
         return reader
 
@@ -241,18 +260,19 @@ class RedisTokenReader:
         """See `TokenReader.read`: one MGET."""
         if not passage_keys:
             return []
-        keys = [entry_key(fingerprint, key) for key in passage_keys]
+        keys = entry_keys(fingerprint, passage_keys)
         with _translated():
             async with asyncio.timeout(self._timeout_s):
                 values = await _raw(self._client, "MGET", *keys)
-        return [decode_found(key, value, hmac_key=self._hmac_key) for key, value in zip(keys, values, strict=True)]
+        return decode_found(keys, values, hmac_key=self._hmac_key)
 
     async def write_back(
         self, fingerprint: str, pairs: Iterable[PassageEntry], *, ttl_s: int, replace: Collection[bytes] = ()
     ) -> None:
         """See `TokenReader.write_back`: SET NX EX, for corrupt values SET XX KEEPTTL before it."""
         corrupt = {entry_key(fingerprint, key) for key in replace}
-        for batch in batches(_encoded(fingerprint, pairs, self._hmac_key), max_bytes=self._max_batch_bytes):
+        encoded = _encoded(fingerprint, pairs, self._hmac_key, self._dictionary_for(fingerprint))
+        for batch in batches(encoded, max_bytes=self._max_batch_bytes):
             with _translated():
                 async with asyncio.timeout(self._timeout_s), self._client.pipeline(transaction=False) as pipeline:
                     for key, value in batch:
@@ -293,10 +313,12 @@ def _raw(client: Any, *command: str | int) -> Any:
     return client.execute_command(*command, **{NEVER_DECODE: True})
 
 
-def _encoded(fingerprint: str, pairs: Iterable[PassageEntry], hmac_key: bytes | None) -> Iterator[tuple[str, bytes]]:
+def _encoded(
+    fingerprint: str, pairs: Iterable[PassageEntry], hmac_key: bytes | None, dictionary: Dictionary
+) -> Iterator[tuple[str, bytes]]:
     for passage_key, entry in pairs:
         key = entry_key(fingerprint, passage_key)
-        yield key, encode_entry(key, entry, hmac_key=hmac_key)
+        yield key, encode_entry(key, entry, hmac_key=hmac_key, dictionary=dictionary)
 
 
 def _chunks(keys: Sequence[str]) -> Iterator[Sequence[str]]:

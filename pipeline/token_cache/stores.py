@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, TypeAlias
 
-from pipeline.errors import CorruptEntry
-from pipeline.token_cache.codec import Entry, decode_entry
+from pipeline.token_cache.codec import Entry, decode_entries
 from pipeline.token_cache.keys import EntryName
 
 
@@ -31,14 +30,12 @@ PassageEntry: TypeAlias = tuple[bytes, Entry]
 """A passage key (16 bytes) and its entry."""
 
 
-def decode_found(key: str, value: bytes | None, *, hmac_key: bytes | None) -> Found:
-    """Return what was read under a Redis key as an entry or the reason why it is none."""
-    if value is None:
-        return MissReason.ABSENT
-    try:
-        return decode_entry(key, value, hmac_key=hmac_key)
-    except CorruptEntry:
-        return MissReason.CORRUPT
+def decode_found(keys: Sequence[str], values: Sequence[bytes | None], *, hmac_key: bytes | None) -> list[Found]:
+    """Return what was read under Redis keys, each as an entry or the reason why it is none."""
+    return [
+        entry if isinstance(entry, Entry) else MissReason.ABSENT if entry is None else MissReason.CORRUPT
+        for entry in decode_entries(keys, values, hmac_key=hmac_key)
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,17 +94,22 @@ class TokenCache:
         entries = self._l1.get_many(fingerprint, passage_keys)
         sources: list[Source] = ["l1"] * len(entries)
         reasons: list[MissReason | None] = [None] * len(entries)
+        misses: list[MissReason] = []
         errors = 0
         if absent := [index for index, entry in enumerate(entries) if entry is None]:
             found, errors = await self._read(fingerprint, [passage_keys[index] for index in absent])
+            pairs: list[PassageEntry] = []
             for index, value in zip(absent, found, strict=True):
                 if isinstance(value, Entry):
                     entries[index], sources[index] = value, "l2"
-                else:
-                    reasons[index], sources[index] = value, "miss"
-            self._keep(fingerprint, passage_keys, found=zip(absent, found, strict=True))
+                    pairs.append((passage_keys[index], value))
+                    continue
+                reasons[index], sources[index] = value, "miss"
+                misses.append(value)
+                if value is MissReason.CORRUPT:
+                    self._corrupt[fingerprint, passage_keys[index]] = True  # to be replaced
+            self._l1.put_many(fingerprint, pairs)
         elapsed_s = time.perf_counter() - began
-        misses = [reason for reason in reasons if reason is not None]
         self._counter.record_lookup(hits=len(entries) - len(misses), misses=misses, elapsed_s=elapsed_s)
         return Lookup(
             fingerprint, tuple(passage_keys), tuple(entries), tuple(sources), tuple(reasons), errors, elapsed_s
@@ -218,16 +223,6 @@ class TokenCache:
             return unavailable, 1
         self._answered()
         return found, 0
-
-    def _keep(self, fingerprint: str, passage_keys: Sequence[bytes], *, found: Iterable[tuple[int, Found]]) -> None:
-        """Put what was read into L1, and remember what has to be replaced."""
-        pairs: list[PassageEntry] = []
-        for index, value in found:
-            if isinstance(value, Entry):
-                pairs.append((passage_keys[index], value))
-            elif value is MissReason.CORRUPT:
-                self._corrupt[fingerprint, passage_keys[index]] = True
-        self._l1.put_many(fingerprint, pairs)
 
     def _failed(self, error: Unavailable) -> None:
         self._counter.record_error()

@@ -4,7 +4,14 @@ from pipeline.tokenizers.fingerprints import CANONICAL_FORM_VERSION, spec_finger
 from pipeline.tokenizers.golden_ids import Golden, compute_golden, golden_texts, packaged_golden, parse_golden
 from pipeline.tokenizers.hf import HfTokenizer, load_hf, require_same_as_file
 from pipeline.tokenizers.pieces import EncodedPassage, encode_header, encode_passage, encode_prefix, question_ids
-from pipeline.tokenizers.registry import RecordedSpec, is_packaged, load_recorded, load_spec, prepared_spec
+from pipeline.tokenizers.registry import (
+    RecordedSpec,
+    is_packaged,
+    load_recorded,
+    load_spec,
+    prepared_encoding,
+    prepared_spec,
+)
 from pipeline.tokenizers.spec import Neighbour, TokenSpec, build_spec, check_golden, common_ids
 from pipeline.tokenizers.tiktoken_bpe import TiktokenTokenizer, load_tiktoken
 from pipeline.tokenizers.tokenizer import Tokenizer, TokenizerIdentity
@@ -42,6 +49,7 @@ __all__ = [
     "packaged_golden",
     "parse_golden",
     "parse_tokenizer_json",
+    "prepared_encoding",
     "prepared_spec",
     "question_ids",
     "require_same_as_file",

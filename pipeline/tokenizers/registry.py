@@ -102,6 +102,13 @@ def prepared_spec(fingerprint: str) -> TokenSpec | None:
     return _recorded.get(fingerprint)
 
 
+def prepared_encoding(fingerprint: str) -> str | None:
+    """Return the encoding of any spec that this process has built, recorded or packaged; never waits."""
+    if (spec := _recorded.get(fingerprint)) is not None:
+        return spec.encoding
+    return next((spec.encoding for spec in list(_specs.values()) if spec.fingerprint == fingerprint), None)
+
+
 def _packaged_tokenizer(encoding: str) -> TiktokenTokenizer:
     if encoding not in _tokenizers:
         _tokenizers[encoding] = load_tiktoken(encoding)

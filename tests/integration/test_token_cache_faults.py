@@ -249,7 +249,7 @@ async def test_a_cache_without_room_refuses_and_the_worker_learns_it() -> None:
 async def test_evictions_are_reported() -> None:
     with ValkeyServer(options=("--maxmemory", "3mb", "--maxmemory-policy", "allkeys-lru")) as server:
         writer = RedisTokenWriter.connect(server.url)
-        for round_number in range(100):
+        for round_number in range(200):
             writer.write(f"{round_number:032x}", PAIRS)
         described = writer.server()
         assert (described.evicted_keys > 0, described.eviction_policy) == (True, "allkeys-lru")
@@ -261,7 +261,7 @@ async def test_evictions_are_reported() -> None:
 async def test_a_giant_write_is_sent_in_bounded_pieces(cache_server: ValkeyServer, ttl_s: int | None) -> None:
     with cache_server.client() as client:
         writer = RedisTokenWriter(client, ttl_s=ttl_s, max_batch_bytes=64 * 1024)
-        pairs = numbered_pairs(100, tokens=2500)
+        pairs = numbered_pairs(100, tokens=5000)
         client.config_resetstat()
         assert writer.write(FINGERPRINT, iter(pairs)) == 100
         calls = client.info("commandstats")

@@ -37,6 +37,17 @@ def test_an_entry_larger_than_the_bound_is_not_kept_and_drops_nothing() -> None:
     assert l1.get_many(FINGERPRINT, [key, passage_key_of("large")]) == [small, None]
 
 
+def test_an_entry_decoded_with_others_does_not_keep_their_memory() -> None:
+    whole = np.arange(1000, dtype=np.uint32)
+    whole.flags.writeable = False
+    l1 = L1Cache(1 << 20)
+    l1.put_many(FINGERPRINT, [(passage_key_of("part"), Entry(whole[10:20], right_safe=True))])
+    (kept,) = l1.get_many(FINGERPRINT, [passage_key_of("part")])
+    assert kept is not None
+    assert kept.ids.base is None
+    assert kept.ids.tolist() == list(range(10, 20))
+
+
 def test_specs_do_not_share_entries() -> None:
     l1 = L1Cache(1 << 20)
     pairs = numbered_pairs(1)
