@@ -39,9 +39,8 @@ def _ratios(rows: Sequence[Row]) -> Figure | None:
         assert row.ratio is not None and row.goal is not None  # noqa: PT018  # chosen above
         axes.barh(place, row.ratio, color=_OURS if row.verdict == "met" else _MISSED, height=0.6)
         axes.plot([row.goal.bound] * 2, [place - 0.4, place + 0.4], color=_GOAL, linewidth=2)
-        axes.annotate(
-            f" {significant(row.ratio)} {TIMES} (goal {row.goal})", (row.ratio, place), va="center", fontsize=8
-        )
+        said = f"  {significant(row.ratio)} {TIMES} (goal {row.goal})"
+        axes.annotate(said, (max(row.ratio, row.goal.bound), place), va="center", fontsize=8)
     axes.set_yticks(range(len(shown)), [row.key for row in shown], fontsize=8)
     axes.set_xscale("log")
     axes.margins(x=0.3)
