@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ENGINE := $(VENV)/.engine
 
-.PHONY: env check format test test-long demo lock clean
+.PHONY: env check format test test-long demo bench lock clean
 
 env: $(STAMP)
 
@@ -49,11 +49,15 @@ test-long: $(ENGINE)
 demo: $(if $(LLM),$(ENGINE),$(STAMP))
 	$(BIN)/python -m demo $(if $(LLM),--llm)
 
+# What it costs and saves on this machine; BENCH="--quick", BENCH="--rows fill --plots", …
+bench: env
+	$(BIN)/python -m benchmarks $(BENCH)
+
 # Needs uv; refreshes the locks after a change of pyproject.toml: everything for contributors, what runs, what builds.
 COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11
 
 lock:
-	$(COMPILE) --extra dev pyproject.toml -o requirements.lock
+	$(COMPILE) --extra dev --extra bench pyproject.toml -o requirements.lock
 	$(COMPILE) -c requirements.lock pyproject.toml -o requirements-runtime.lock
 	echo 'hatchling>=1.27' | $(COMPILE) -c requirements.lock - -o deploy/requirements-build.lock
 

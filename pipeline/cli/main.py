@@ -33,6 +33,7 @@ COMMANDS = {
     "explain": "explain",
     "cache": "cache",
     "doctor": "doctor",
+    "bench": "bench",
     "api": "processes",
     "worker": "processes",
     "dispatcher": "processes",

@@ -31,12 +31,19 @@ _SETTINGS = {
     "autovacuum_naptime": "10min",
     "timezone": "UTC",
 }
+_DURABLE = {"fsync": "on", "full_page_writes": "on", "max_wal_size": "1GB", "shared_buffers": "128MB"}
 
 
 class PostgresServer:
     """A server in a temporary folder, reached over a Unix socket that only its owner (and root) can open."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, durable: bool = False) -> None:
+        """Start nothing yet.
+
+        Args:
+            durable: Whether commits reach the disk: what costs a deployment its time, and saves tests theirs.
+        """
+        self._settings = {**_SETTINGS, **(_DURABLE if durable else {})}
         self._stack = ExitStack()
         self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="ff-pg-")))
         self._processes = self._stack.enter_context(Processes(self._folder))
@@ -69,7 +76,7 @@ class PostgresServer:
         data = self._home / "data"
         if not data.exists():
             self._initialise(binaries, data)
-        options = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
+        options = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
         self._process = self._processes.start(
             [binaries / "postgres", "-D", data, "-k", self._home, *options],
             name="postgres",

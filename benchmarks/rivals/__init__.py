@@ -1,0 +1,1 @@
+"""What people do instead of Forefill, each as well as it can be done."""

@@ -1,0 +1,84 @@
+"""What is said of measurements: verdicts, figures, and that nothing unmeasured passes for met."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from benchmarks.harness import Measured
+from benchmarks.report import TIMES, Row, at_least, at_most, not_measured, print_report, shown, summary, write_json
+
+CORPUS = {"text_bytes": 1_500_000, "sha256": "ab" * 32, "remark": "", "packages": [{"package": "p", "version": "1"}]}
+
+
+def measured(*values: float, unit: str = "MB/s") -> Measured:
+    return Measured(values, unit)
+
+
+def test_a_ratio_is_ours_over_theirs_by_the_medians() -> None:
+    row = Row("k", "fill", "tiktoken", measured(1, 40, 90), measured(10, 10, 99), at_least(4))
+    assert row.ratio == 4
+    assert row.verdict == "met"
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "goal", "verdict"),
+    [
+        (39.9, 10.0, at_least(4), "NOT MET"),
+        (20.0, 10.0, at_most(2), "met"),
+        (20.1, 10.0, at_most(2), "NOT MET"),
+        (20.0, 10.0, None, "-"),
+    ],
+)
+def test_a_bound_itself_is_within_the_bound(ours: float, theirs: float, goal: None, verdict: str) -> None:
+    assert Row("k", "w", "a", measured(ours), measured(theirs), goal).verdict == verdict
+
+
+def test_without_another_side_the_figure_itself_is_judged() -> None:
+    assert Row("k", "w", "-", measured(1.9), goal=at_most(2.05, "bytes")).verdict == "met"
+    assert Row("k", "w", "-", measured(99.9), goal=at_least(100, "%")).verdict == "NOT MET"
+
+
+def test_what_was_not_measured_is_never_met() -> None:
+    row = not_measured("k", "w", "a", why="no network", goal=at_least(0))
+    assert row.verdict == "not measured"
+    assert "no network" in row.remark
+    assert summary([row, Row("k", "w", "-", measured(1), goal=at_least(1))]) == "1 of 2 goals met, 1 not measured"
+
+
+def test_a_figure_shows_how_far_its_repetitions_were_apart() -> None:
+    assert shown(measured(1.234, 1.1, 1.5)) == "1.23 MB/s (1.10-1.50)"
+    assert shown(measured(1234.5)) == "1,234 MB/s"
+    assert shown(measured(0.0123, unit="ms")) == "0.0123 ms"
+
+
+def test_the_printed_report_holds_machine_text_rows_and_remarks() -> None:
+    screen = io.StringIO()
+    rows = [Row("a.b", "fill", "tiktoken", measured(8), measured(2), at_least(4), remark="bounded")]
+    print_report(Console(file=screen, width=160), rows, facts={"machine": "two cores"}, corpus=CORPUS)
+    printed = screen.getvalue()
+    for said in (
+        "two cores",
+        "1.5 MB",
+        "p 1",
+        "tiktoken",
+        f"4.00 {TIMES}",
+        f"≥ 4 {TIMES}",
+        "met",
+        "a.b: bounded",
+        "1 of 1 goals met",
+    ):
+        assert said in printed
+
+
+def test_json_holds_every_single_measurement(tmp_path: Path) -> None:
+    rows = [Row("a", "w", "t", measured(8, 9, 10), measured(2), at_least(4), cold=measured(1))]
+    written = write_json(tmp_path / "new" / "r.json", rows, facts={"machine": "m"}, corpus=CORPUS)
+    (row,) = json.loads((tmp_path / "new" / "r.json").read_text())["rows"]
+    assert json.loads(written)["rows"] == [row]
+    assert row["ours"] == {"median": 9, "unit": "MB/s", "values": [8, 9, 10]}
+    assert row["cold"]["median"] == 1
+    assert row["ratio"] == 4.5
+    assert row["verdict"] == "met"
