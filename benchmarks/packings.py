@@ -104,7 +104,7 @@ def trained(layout: str, training: Sequence[TokenIds], *, size_kib: int) -> byte
     if size_kib == 0:
         return None
     if (layout, size_kib) not in _trained:
-        samples = [LAYOUTS[layout](ids) for ids in training]
+        samples: list[bytes | bytearray | memoryview[int]] = [LAYOUTS[layout](ids) for ids in training]
         made = zstandard.train_dictionary(size_kib << 10, samples, k=200, d=8, f=20, accel=1, split_point=1.0)
         _trained[layout, size_kib] = made.as_bytes()
     return _trained[layout, size_kib]

@@ -29,6 +29,7 @@ def train(samples: list[TokenIds]) -> bytes:
     ids, counts = np.unique(np.concatenate(samples), return_counts=True)
     frequent = ids[np.lexsort((ids, -counts))][:FREQUENT_IDS].astype("<u4")
     words = ranked_words(frequent)
+    recoded: list[bytes | bytearray | memoryview[int]]
     recoded = [words[sample].tobytes().decode("utf-32-le").encode("utf-16-le") for sample in samples]
     trained = zstandard.train_dictionary(DICTIONARY_BYTES, recoded, k=200, d=8, f=20, accel=1, split_point=1.0, level=3)
     return frequent.tobytes() + trained.as_bytes()
