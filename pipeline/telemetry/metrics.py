@@ -40,6 +40,11 @@ FILL_LAG = Histogram(
 JOBS = Counter("forefill_jobs", "Finished attempts of jobs", ["kind", "outcome"])
 FENCE_REJECTIONS = Counter("forefill_fence_rejections", "Writes refused because the work had a newer owner")
 EXACTNESS_CHECKS = Counter("forefill_exactness_checks", "Assembled prompts compared with the reference", ["outcome"])
+TWIN_CHECKS = Counter(
+    "forefill_twin_checks",
+    "Comparisons of a fast tokenizer with its reference",
+    ["outcome"],  # at start: accepted | refused; afterwards: same | differs
+)
 GENERATIONS = Counter("forefill_generations", "Answers asked of an engine", ["engine", "outcome"])
 GENERATION_FIRST_TOKEN = Histogram(
     "forefill_generation_first_token_seconds",

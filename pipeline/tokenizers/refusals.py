@@ -5,16 +5,14 @@ from typing import NoReturn
 from pipeline.errors import InvalidInput
 
 
-def require_utf8(text: str) -> None:
-    """Refuse text that UTF-8 cannot hold.
+def require_utf8(text: str) -> bytes:
+    """Return text as UTF-8, or refuse what that cannot hold.
 
     Raises:
         InvalidInput: It holds a lone surrogate.
     """
-    if text.isascii():
-        return
     try:
-        text.encode()
+        return text.encode()
     except UnicodeEncodeError as error:
         raise InvalidInput(f"text holds a lone surrogate at character {error.start}") from error
 
@@ -25,6 +23,11 @@ def raise_for_panic(error: BaseException, *, encoding: str) -> NoReturn:
     Raises:
         InvalidInput: It was a panic.
     """
-    if type(error).__name__ == "PanicException":
+    if is_panic(error):
         raise InvalidInput(f"the tokenizer of {encoding} panicked on this text") from error
     raise error
+
+
+def is_panic(error: BaseException) -> bool:
+    """Tell whether an error is a panic in Rust, whose class no library exports."""
+    return type(error).__name__ == "PanicException"
