@@ -58,7 +58,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-head
 
 lock:
 	$(COMPILE) --extra dev --extra bench pyproject.toml -o requirements.lock
-	$(COMPILE) -c requirements.lock pyproject.toml -o requirements-runtime.lock
+	$(COMPILE) -c requirements.lock --extra fast pyproject.toml -o requirements-runtime.lock
 	echo 'hatchling>=1.27' | $(COMPILE) -c requirements.lock - -o deploy/requirements-build.lock
 
 clean:

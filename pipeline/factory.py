@@ -34,6 +34,7 @@ from pipeline.services.spec_loading import SpecLoader
 from pipeline.settings import Settings
 from pipeline.token_cache import L1Cache, TokenCache
 from pipeline.token_cache.redis_cache import RedisTokenReader, RedisTokenWriter
+from pipeline.tokenizers import use_twins
 
 if TYPE_CHECKING:
     # Imported where it is connected: the client takes most of a second, and ingesting or listing runs needs none.
@@ -91,6 +92,7 @@ def open_worker_context(settings: Settings, *, worker: str) -> ProcessContext:
         ExactnessError: This process would compute other ids than were recorded.
     """
     database = open_database(settings, durable=False, pool_size=2)
+    use_twins(enabled=settings.fast_tokenizer == "auto")
     specs = SpecLoader(database)
     specs.check(settings.spec)
     cache = open_token_writer(settings)

@@ -47,6 +47,8 @@ class Settings(BaseSettings):
 
     spec: str = "o200k_base/plain"
     """Token spec of corpora that name none: `ENCODING/FRAME`."""
+    fast_tokenizer: Literal["auto", "off"] = "auto"
+    """`auto`: workers tokenize with gigatoken where it is installed and gives the same ids. `off`: never."""
     spec_validation_contexts: Annotated[int, Field(ge=1_000, le=10_000_000)] = 20_000
     """Generated prompts that a spec must give exact ids before it is added."""
     max_context_tokens: Annotated[int, Field(ge=1, le=10_000_000)] = 8192

@@ -47,6 +47,7 @@ TECHNOLOGIES: dict[str, tuple[str, ...]] = {
     "celery": ("workers/",),
     "fastapi": ("api/",),
     "flower": (),
+    "gigatoken": ("pipeline/tokenizers/gigatoken.py",),
     "jinja2": ("pipeline/services/template_sandbox.py",),
     "kombu": ("workers/",),
     "openai": ("pipeline/generation/openai_chat.py", "pipeline/retrieval/openai_embeddings.py"),
@@ -91,6 +92,7 @@ TECHNOLOGIES: dict[str, tuple[str, ...]] = {
 """Where a technology may be imported. Every other module works with what these make of it."""
 
 NAMED_FOR = {
+    "gigatoken": "gigatoken",
     "hf": "tokenizers",
     "openai": "openai",
     "qdrant": "qdrant_client",

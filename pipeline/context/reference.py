@@ -71,12 +71,12 @@ def find_difference(
             return Difference("passage", place, (passage.passage_key,))
         used.append(spelt)
     keys = tuple(passage.passage_key for passage in context.passages)
-    expected = reference_ids(prompt_segments(spec.frame, used, question), spec.tokenizer)
+    expected = reference_ids(prompt_segments(spec.frame, used, question), spec.reference_tokenizer)
     differs_at = _first_difference(prompt_ids(spec, context, question), expected)
     if differs_at is not None:
         return Difference("prompt", differs_at, keys)
     if not spec.frame.has_controls:
-        own = reference_ids(context_segments(spec.frame, used), spec.tokenizer)
+        own = reference_ids(context_segments(spec.frame, used), spec.reference_tokenizer)
         differs_at = _first_difference(context.token_ids, own)
         if differs_at is not None:
             return Difference("context", differs_at, keys)
@@ -127,7 +127,7 @@ def _select(spec: TokenSpec, passages: Sequence[WholePassage], *, room: int) -> 
     taken: list[ContextPassage] = []
     for number, passage in enumerate(passages, start=1):
         ids = _counted_ids(spec, passage.text + spec.frame.separator)
-        room -= len(spec.tokenizer.encode(spec.frame.header_text(number))) + len(ids)
+        room -= len(spec.reference_tokenizer.encode(spec.frame.header_text(number))) + len(ids)
         if room < 0:
             break
         taken.append(
@@ -147,20 +147,20 @@ def _select(spec: TokenSpec, passages: Sequence[WholePassage], *, room: int) -> 
 
 def _counted_ids(spec: TokenSpec, body: str) -> TokenIds:
     """Return ids of a passage with its separator: they spell it and count it, and never become part of a prompt."""
-    in_place = common_ids(spec.tokenizer, body, neighbours=[spec.next_header])
-    return spec.tokenizer.encode(body) if in_place is None else in_place
+    in_place = common_ids(spec.reference_tokenizer, body, neighbours=[spec.next_header])
+    return spec.reference_tokenizer.encode(body) if in_place is None else in_place
 
 
 def _context_ids(spec: TokenSpec, texts: Sequence[str], question: str) -> TokenIds | None:
     """Return the reference ids of a prompt up to its question; None if no token edge falls there."""
-    whole = reference_ids(prompt_segments(spec.frame, texts, question), spec.tokenizer)
+    whole = reference_ids(prompt_segments(spec.frame, texts, question), spec.reference_tokenizer)
     tail = question_ids(spec, question)
     edge = len(whole) - len(tail)
     if edge < 0 or _first_difference(whole[edge:], tail) is not None:
         return None
     ids = whole[:edge]
     if not spec.frame.has_controls:
-        own = reference_ids(context_segments(spec.frame, texts), spec.tokenizer)
+        own = reference_ids(context_segments(spec.frame, texts), spec.reference_tokenizer)
         if _first_difference(ids, own) is not None:
             return None
     return ids
@@ -177,7 +177,7 @@ def _is_spelt(spec: TokenSpec, question: str) -> bool:
 def _text_used(spec: TokenSpec, ids: TokenIds, text: str, *, is_cut: bool) -> str | None:
     """Return the text of a passage as a prompt holds it, without the separator; None if these ids spell another."""
     try:
-        spelt = spec.tokenizer.decode(ids)
+        spelt = spec.reference_tokenizer.decode(ids)
     except ExactnessError:
         return None
     separator = spec.frame.separator
@@ -191,7 +191,7 @@ def _text_used(spec: TokenSpec, ids: TokenIds, text: str, *, is_cut: bool) -> st
 
 def _normalized(spec: TokenSpec, text: str) -> str:
     """Return what a text is to a tokenizer that normalizes: what its ids spell."""
-    return spec.tokenizer.decode(spec.tokenizer.encode(text))
+    return spec.reference_tokenizer.decode(spec.reference_tokenizer.encode(text))
 
 
 def _first_difference(found: TokenIds, expected: TokenIds) -> int | None:

@@ -222,17 +222,17 @@ def _context_difference(spec: TokenSpec, context: AssembledContext, texts: Seque
     text = prompt_text(spec, context)
     if text is None:
         return ""
-    expected = reference_ids(context_segments(spec.frame, texts), spec.tokenizer)
+    expected = reference_ids(context_segments(spec.frame, texts), spec.reference_tokenizer)
     if not np.array_equal(context.token_ids, expected):
         return f"the context differs {_place(context.token_ids, expected)}"
-    if not np.array_equal(spec.tokenizer.encode(text), expected):
+    if not np.array_equal(spec.reference_tokenizer.encode(text), expected):
         return "the context's text has other ids than the context"
     return ""
 
 
 def _prompt_difference(spec: TokenSpec, context: AssembledContext, texts: Sequence[str], question: str) -> str:
     segments = prompt_segments(spec.frame, texts, question)
-    expected = reference_ids(segments, spec.tokenizer)
+    expected = reference_ids(segments, spec.reference_tokenizer)
     found = prompt_ids(spec, context, question)
     if not np.array_equal(found, expected):
         return f"the prompt differs {_place(found, expected)}"

@@ -9,7 +9,7 @@ from pipeline.documents.passages import passage_key
 from pipeline.documents.ranges import ServedDocument
 from pipeline.documents.splitting import Splitter
 from pipeline.token_cache import Entry, Found, MissReason, PassageEntry
-from pipeline.tokenizers import TokenSpec, encode_passage
+from pipeline.tokenizers import TokenSpec, encode_passages
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def recompute(document: ServedDocument, *, specs: Sequence[TokenSpec], splitter:
         return Recomputed(document, (), {spec.spec_id: () for spec in specs}, cuts_moved=True)
     entries = {}
     for spec in specs:
-        encoded = [encode_passage(spec, passage) for passage in texts]
+        encoded = encode_passages(spec, texts)
         entries[spec.spec_id] = tuple(Entry(ids=piece.ids, right_safe=piece.right_safe) for piece in encoded)
     today = tuple(passage.key for passage in splitter.split(text))
     return Recomputed(document, keys, entries, cuts_moved=today != keys)

@@ -26,7 +26,7 @@ from pipeline.retrieval.embedding import Embedding, PassageEmbedder
 from pipeline.retrieval.points import point_ids
 from pipeline.retrieval.vector_index import Point, PointMove, PointState, Tombstone, VectorIndexWriter
 from pipeline.token_cache.codec import Entry
-from pipeline.tokenizers import EncodedPassage, TokenSpec, encode_passage
+from pipeline.tokenizers import EncodedPassage, TokenSpec, encode_passages
 
 
 class EntryWriter(Protocol):
@@ -116,7 +116,7 @@ class Publisher:
             try:
                 passages = tuple(self._splitter.split(work.text or ""))
                 stage = "tokenize"
-                encoded = {spec.spec_id: [encode_passage(spec, p.text) for p in passages] for spec in self._specs}
+                encoded = {spec.spec_id: _encode(spec, passages) for spec in self._specs}
             except BaseException as error:
                 if not isinstance(error, ForefillError) and not is_panic(error):
                     raise
@@ -168,7 +168,7 @@ class Publisher:
             entries: list[tuple[bytes, Entry]] = []
             for document in documents:
                 if spec.spec_id not in document.encoded:
-                    document.encoded[spec.spec_id] = [encode_passage(spec, p.text) for p in document.passages]
+                    document.encoded[spec.spec_id] = _encode(spec, document.passages)
                 encoded = document.encoded[spec.spec_id]
                 entries.extend(
                     (passage.key, Entry(ids=piece.ids, right_safe=piece.right_safe))
@@ -255,6 +255,10 @@ class Publisher:
 
     def _identify(self, work: DocumentWork, keys: Sequence[bytes]) -> tuple[str, ...]:
         return point_ids(self._collection, document_id=work.id, passage_keys=keys)
+
+
+def _encode(spec: TokenSpec, passages: Sequence[Passage]) -> list[EncodedPassage]:
+    return encode_passages(spec, [passage.text for passage in passages])
 
 
 def _moves(document: Prepared) -> Iterator[PointMove]:

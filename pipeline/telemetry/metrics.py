@@ -47,6 +47,11 @@ EXACTNESS_CHECKS = Counter(
     "Assembled prompts compared with the reference",
     ["outcome"],  # equal | different | skipped | failed
 )
+TWIN_CHECKS = Counter(
+    "forefill_twin_checks",
+    "Comparisons of a fast tokenizer with its reference",
+    ["outcome"],  # at start: accepted | refused; afterwards: same | differs
+)
 GENERATIONS = Counter("forefill_generations", "Answers asked of an engine", ["engine", "outcome"])
 GENERATION_FIRST_TOKEN = Histogram(
     "forefill_generation_first_token_seconds",

@@ -1,9 +1,17 @@
 """Tokenizers, token specs and their fingerprints, and the encoding of a prompt's pieces."""
 
 from pipeline.tokenizers.fingerprints import CANONICAL_FORM_VERSION, spec_fingerprint
+from pipeline.tokenizers.gigatoken import GigatokenTwin, load_twin
 from pipeline.tokenizers.golden_ids import Golden, compute_golden, golden_texts, packaged_golden, parse_golden
 from pipeline.tokenizers.hf import HfTokenizer, load_hf, require_same_as_file
-from pipeline.tokenizers.pieces import EncodedPassage, encode_header, encode_passage, encode_prefix, question_ids
+from pipeline.tokenizers.pieces import (
+    EncodedPassage,
+    encode_header,
+    encode_passage,
+    encode_passages,
+    encode_prefix,
+    question_ids,
+)
 from pipeline.tokenizers.registry import (
     RecordedSpec,
     is_packaged,
@@ -11,6 +19,7 @@ from pipeline.tokenizers.registry import (
     load_spec,
     prepared_encoding,
     prepared_spec,
+    use_twins,
 )
 from pipeline.tokenizers.spec import Neighbour, TokenSpec, build_spec, check_golden, common_ids
 from pipeline.tokenizers.tiktoken_bpe import TiktokenTokenizer, load_tiktoken
@@ -22,6 +31,7 @@ __all__ = [
     "CANONICAL_FORM_VERSION",
     "MAX_TOKENIZER_BYTES",
     "EncodedPassage",
+    "GigatokenTwin",
     "Golden",
     "HfTokenizer",
     "Neighbour",
@@ -37,6 +47,7 @@ __all__ = [
     "compute_golden",
     "encode_header",
     "encode_passage",
+    "encode_passages",
     "encode_prefix",
     "golden_texts",
     "is_packaged",
@@ -46,6 +57,7 @@ __all__ = [
     "load_recorded",
     "load_spec",
     "load_tiktoken",
+    "load_twin",
     "packaged_golden",
     "parse_golden",
     "parse_tokenizer_json",
@@ -54,5 +66,6 @@ __all__ = [
     "question_ids",
     "require_same_as_file",
     "spec_fingerprint",
+    "use_twins",
     "vocabulary_definition",
 ]

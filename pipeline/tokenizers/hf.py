@@ -10,6 +10,7 @@ from functools import cached_property
 from importlib import metadata
 
 import numpy as np
+import orjson
 from tokenizers import Tokenizer as Backend
 
 from pipeline.errors import ExactnessError, InvalidInput
@@ -17,8 +18,10 @@ from pipeline.framing import TokenIds
 from pipeline.tokenizers.byte_level import spelled_bytes
 from pipeline.tokenizers.refusals import raise_for_panic, require_utf8
 from pipeline.tokenizers.tokenizer_json import TokenizerDefinition, parse_tokenizer_json, whole_file_json
+from pipeline.tokenizers.unicode_versions import is_composed
 from pipeline.tokenizers.vocabulary import known_encodings
 
+_NFC = '{"type":"NFC"}'
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 
 
@@ -37,9 +40,32 @@ class HfTokenizer:
         """Of the file's bytes, hex."""
         self._missing_bytes = definition.missing_bytes
         self._backend = _built(definition.text_json)
+        self._composes = definition.identity.normalizer == _NFC
 
     def __repr__(self) -> str:
         return f"<HfTokenizer {self.encoding} ({self.library})>"
+
+    @property
+    def reference(self) -> "HfTokenizer":
+        """Return itself: nothing decides over it."""
+        return self
+
+    def canonical(self, text: str) -> bytes:
+        """Return the UTF-8 that is split and merged: the text as the normalizer leaves it.
+
+        Raises:
+            InvalidInput: The text holds lone surrogates or a byte that the vocabulary cannot spell.
+        """
+        data = require_utf8(text)
+        if self._missing_bytes:
+            self._require_spelled(text)
+        if text.isascii() or (self._composes and is_composed(text)):
+            return data
+        return self._normalized(text).encode()
+
+    def merging_json(self) -> bytes:
+        """Return the file of the text encoder without its normalizer: it gives `canonical` text the ids of `encode`."""
+        return orjson.dumps(orjson.loads(self._backend.to_str()) | {"normalizer": None})
 
     def encode(self, text: str) -> TokenIds:
         """Return the ids of ordinary text.
@@ -57,6 +83,14 @@ class HfTokenizer:
             raise InvalidInput(f"{self.encoding} cannot encode this text: {error}") from error
         except BaseException as error:  # noqa: BLE001  # a panic in Rust derives from nothing narrower
             raise_for_panic(error, encoding=self.encoding)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[TokenIds]:
+        """Return the ids of each text, one after the other: the library's own batches need threads.
+
+        Raises:
+            InvalidInput: As for `encode`, for one of them.
+        """
+        return [self.encode(text) for text in texts]
 
     def decode(self, ids: TokenIds) -> str:
         """Return the text of ids, as the normalizer left it.

@@ -5,16 +5,14 @@ from typing import NoReturn
 from pipeline.errors import InvalidInput, is_panic
 
 
-def require_utf8(text: str) -> None:
-    """Refuse text that UTF-8 cannot hold.
+def require_utf8(text: str) -> bytes:
+    """Return text as UTF-8, or refuse what that cannot hold.
 
     Raises:
         InvalidInput: It holds a lone surrogate.
     """
-    if text.isascii():
-        return
     try:
-        text.encode()
+        return text.encode()
     except UnicodeEncodeError as error:
         raise InvalidInput(f"text holds a lone surrogate at character {error.start}") from error
 

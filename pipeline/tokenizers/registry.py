@@ -1,7 +1,8 @@
 """Specs by name and by fingerprint, each built once per process.
 
 A vocabulary takes tenths of a second and 20 to 60 MB: whoever comes while one is being built waits for that one. Build
-after fork; nothing is built at import.
+after fork; nothing is built at import. Where a process asks for twins (`use_twins`), each tokenizer is the fast twin of
+its reference if there is one with the same ids.
 """
 
 import hashlib
@@ -11,16 +12,20 @@ from dataclasses import dataclass
 
 from pipeline.errors import ConfigurationError, ExactnessError, InvalidInput
 from pipeline.framing import Frame, known_frames, packaged_frame
+from pipeline.tokenizers.gigatoken import Reference, load_twin
 from pipeline.tokenizers.golden_ids import Golden
-from pipeline.tokenizers.hf import HfTokenizer, load_hf
+from pipeline.tokenizers.hf import load_hf
 from pipeline.tokenizers.spec import TokenSpec, build_spec, check_golden
-from pipeline.tokenizers.tiktoken_bpe import TiktokenTokenizer, load_tiktoken
+from pipeline.tokenizers.tiktoken_bpe import load_tiktoken
+from pipeline.tokenizers.tokenizer import Tokenizer
 from pipeline.tokenizers.vocabulary import known_encodings
 
 _lock = threading.Lock()
-_tokenizers: dict[str, TiktokenTokenizer] = {}
+_twins = threading.Event()
+"""Set while tokenizers are built as twins."""
+_tokenizers: dict[str, Tokenizer] = {}
 _specs: dict[str, TokenSpec] = {}
-_files: dict[tuple[str, str], HfTokenizer] = {}
+_files: dict[tuple[str, str], Tokenizer] = {}
 _recorded: dict[str, TokenSpec] = {}
 
 
@@ -35,6 +40,17 @@ class RecordedSpec:
     golden: Golden
     tokenizer_sha256: str | None
     """SHA-256 of the `tokenizer.json` it is made of, hex; None for a packaged encoding."""
+
+
+def use_twins(*, enabled: bool) -> None:
+    """Say whether tokenizers that are built from now on are fast twins; those that are there stay what they are.
+
+    Worth its half a second and 100 MB where much is tokenized: in workers. Off until somebody asks for it.
+    """
+    if enabled:
+        _twins.set()
+    else:
+        _twins.clear()
 
 
 def load_spec(spec_id: str) -> TokenSpec:
@@ -109,21 +125,25 @@ def prepared_encoding(fingerprint: str) -> str | None:
     return next((spec.encoding for spec in list(_specs.values()) if spec.fingerprint == fingerprint), None)
 
 
-def _packaged_tokenizer(encoding: str) -> TiktokenTokenizer:
+def _packaged_tokenizer(encoding: str) -> Tokenizer:
     if encoding not in _tokenizers:
-        _tokenizers[encoding] = load_tiktoken(encoding)
+        _tokenizers[encoding] = _fast(load_tiktoken(encoding))
     return _tokenizers[encoding]
 
 
-def _file_tokenizer(sha256: str, name: str, read: Callable[[str], bytes]) -> HfTokenizer:
+def _file_tokenizer(sha256: str, name: str, read: Callable[[str], bytes]) -> Tokenizer:
     """Return the tokenizer of a file; several frames share it."""
     key = (sha256, name)
     if key not in _files:
         content = read(sha256)
         if hashlib.sha256(content).hexdigest() != sha256:
             raise ConfigurationError(f"the stored tokenizer.json of {name} no longer has SHA-256 {sha256}")
-        _files[key] = load_hf(content, name=name)
+        _files[key] = _fast(load_hf(content, name=name))
     return _files[key]
+
+
+def _fast(reference: Reference) -> Tokenizer:
+    return load_twin(reference) if _twins.is_set() else reference
 
 
 def _known() -> str:

@@ -59,6 +59,11 @@ class TokenSpec:
         """Return the vocabulary's name."""
         return self.tokenizer.encoding
 
+    @property
+    def reference_tokenizer(self) -> Tokenizer:
+        """Return the slow tokenizer, which oracles ask: `tokenizer` may be a fast twin of it."""
+        return self.tokenizer.reference
+
     def __repr__(self) -> str:
         return f"<TokenSpec {self.spec_id} {self.fingerprint}>"
 

@@ -5,6 +5,7 @@ tiktoken's idea of the pattern can change ids unnoticed. Long unbroken runs need
 one letter takes 0.4 s (a passage of 8 KiB at most 1.2 ms); what its regular expression engine gives up on is refused.
 """
 
+from collections.abc import Sequence
 from importlib import metadata
 
 import tiktoken
@@ -40,6 +41,19 @@ class TiktokenTokenizer:
     def __repr__(self) -> str:
         return f"<TiktokenTokenizer {self.encoding} ({self.library})>"
 
+    @property
+    def reference(self) -> "TiktokenTokenizer":
+        """Return itself: nothing decides over it."""
+        return self
+
+    def canonical(self, text: str) -> bytes:
+        """Return the UTF-8 that is split and merged.
+
+        Raises:
+            InvalidInput: The text holds lone surrogates.
+        """
+        return require_utf8(text)
+
     def encode(self, text: str) -> TokenIds:
         """Return the ids of ordinary text.
 
@@ -56,6 +70,14 @@ class TiktokenTokenizer:
             raise InvalidInput(f"{self.encoding} cannot encode this text: {error}") from error
         except BaseException as error:  # noqa: BLE001  # a panic in Rust derives from nothing narrower
             raise_for_panic(error, encoding=self.encoding)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[TokenIds]:
+        """Return the ids of each text, one after the other: the library's own batches need threads and make lists.
+
+        Raises:
+            InvalidInput: As for `encode`, for one of them.
+        """
+        return [self.encode(text) for text in texts]
 
     def decode(self, ids: TokenIds) -> str:
         """Return the text of ids.

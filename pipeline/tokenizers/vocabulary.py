@@ -51,11 +51,8 @@ def vocabulary_definition(encoding: str) -> VocabularyDefinition:
     return VocabularyDefinition.model_validate_json((_DEFINITIONS / f"{encoding}.json").read_bytes())
 
 
-def load_ranks(definition: VocabularyDefinition) -> dict[bytes, int]:
+def read_rank_file(definition: VocabularyDefinition) -> bytes:
     """Read a rank file from its package and check it.
-
-    Returns:
-        Token bytes to id; lower ids merge first.
 
     Raises:
         ConfigurationError: The package is not installed, or its bytes are not the pinned ones.
@@ -73,6 +70,14 @@ def load_ranks(definition: VocabularyDefinition) -> dict[bytes, int]:
             f"the vocabulary of {definition.encoding} in package {definition.package} has SHA-256 {found}, "
             f"not the pinned {definition.sha256}"
         )
-    return {
-        base64.b64decode(token): int(rank) for token, _, rank in (line.partition(b" ") for line in ranks.splitlines())
-    }
+    return ranks
+
+
+def load_ranks(definition: VocabularyDefinition) -> dict[bytes, int]:
+    """Return token bytes to id; lower ids merge first.
+
+    Raises:
+        ConfigurationError: The package is not installed, or its bytes are not the pinned ones.
+    """
+    lines = read_rank_file(definition).splitlines()
+    return {base64.b64decode(token): int(rank) for token, _, rank in (line.partition(b" ") for line in lines)}

@@ -25,7 +25,7 @@ FAMILIES = ("gpt2", "qwen")
 
 
 def tokenizer(family: str) -> HfTokenizer:
-    found = hf_spec(family).tokenizer
+    found = hf_spec(family).reference_tokenizer
     assert isinstance(found, HfTokenizer)
     return found
 

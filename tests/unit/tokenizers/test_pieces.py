@@ -1,13 +1,48 @@
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.errors import InvalidInput
 from pipeline.framing import NO_IDS
-from pipeline.tokenizers import Neighbour, encode_passage, encode_prefix, load_spec, question_ids
+from pipeline.tokenizers import (
+    HfTokenizer,
+    Neighbour,
+    TiktokenTokenizer,
+    TokenSpec,
+    encode_passage,
+    encode_passages,
+    encode_prefix,
+    load_spec,
+    load_twin,
+    question_ids,
+)
+from tests.unit.tokenizers.generated import generated_texts
+from tests.unit.tokenizers.hf_files import hf_spec
 from tests.unit.tokenizers.reference import SPECS, official
-from tests.unit.tokenizers.variants import gpt2_chat, o200k_colon
+from tests.unit.tokenizers.variants import cl100k_chat, gpt2_chat, o200k_colon
+
+SPEC_KINDS: dict[str, Callable[[], TokenSpec]] = {
+    "plain": lambda: load_spec("o200k_base/plain"),
+    "chat": cl100k_chat,
+    "guarded": gpt2_chat,
+    "unsafe edges": o200k_colon,
+    "file": lambda: hf_spec("gpt2"),
+    "normalizing file": lambda: hf_spec("qwen"),
+}
+
+
+@cache
+def with_twin(kind: str) -> TokenSpec:
+    spec = SPEC_KINDS[kind]()
+    reference = spec.reference_tokenizer
+    if not isinstance(reference, TiktokenTokenizer | HfTokenizer) or kind == "guarded":
+        return spec  # its pattern is none that the twin could know
+    return replace(spec, tokenizer=load_twin(reference))
 
 
 @pytest.mark.parametrize("spec_id", SPECS)
@@ -72,3 +107,31 @@ def test_prefix_question_and_suffix_are_one_run() -> None:
 def test_a_question_with_a_lone_surrogate_is_refused() -> None:
     with pytest.raises(InvalidInput, match="lone surrogate"):
         question_ids(load_spec("o200k_base/plain"), "why \udfff?")
+
+
+@pytest.mark.parametrize("kind", SPEC_KINDS)
+@given(texts=st.lists(st.text(min_size=1, max_size=80).map(str.strip).filter(bool), max_size=12))
+def test_many_passages_are_encoded_as_each_alone(kind: str, texts: list[str]) -> None:
+    assert_as_alone(kind, texts)
+
+
+@pytest.mark.parametrize("kind", SPEC_KINDS)
+def test_many_nasty_passages_are_encoded_as_each_alone(kind: str) -> None:
+    stripped = (text.strip() for text in generated_texts(1500, seed=5))
+    assert_as_alone(kind, [text for text in stripped if text])
+
+
+def assert_as_alone(kind: str, texts: list[str]) -> None:
+    spec = SPEC_KINDS[kind]()
+    expected = [encode_passage(spec, text) for text in texts]
+    for found in (encode_passages(spec, texts), encode_passages(with_twin(kind), texts)):
+        assert [(piece.ids.tolist(), piece.right_safe) for piece in found] == [
+            (piece.ids.tolist(), piece.right_safe) for piece in expected
+        ]
+
+
+def test_one_passage_that_is_refused_refuses_all() -> None:
+    spec = load_spec("o200k_base/plain")
+    for bad, message in ((" a", "white space"), ("", "never empty"), ("\ud800", "lone surrogate")):
+        with pytest.raises(InvalidInput, match=message):
+            encode_passages(spec, ["a", bad, "b"])

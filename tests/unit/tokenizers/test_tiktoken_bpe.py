@@ -9,7 +9,7 @@ from tests.unit.tokenizers.reference import ENCODINGS, official
 
 
 def tokenizer(encoding: str) -> TiktokenTokenizer:
-    found = load_spec(f"{encoding}/plain").tokenizer
+    found = load_spec(f"{encoding}/plain").reference_tokenizer
     assert isinstance(found, TiktokenTokenizer)
     return found
 
