@@ -42,11 +42,12 @@ def deletion(document_id: str) -> DocumentChange:
 
 def hash_fields(*fields: bytes) -> bytes:
     """Return SHA-256 over length-framed fields, so that no two field lists share an input."""
-    state = hashlib.sha256()
-    for field in fields:
-        state.update(len(field).to_bytes(8, "little"))
-        state.update(field)
-    return state.digest()
+    return hashlib.sha256(b"".join(map(framed, fields))).digest()
+
+
+def framed(field: bytes) -> bytes:
+    """Return a field with its length before it, 8 bytes little endian."""
+    return len(field).to_bytes(8, "little") + field
 
 
 def bucket_of(document_id: str, *, buckets: int) -> int:

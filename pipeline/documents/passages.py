@@ -4,11 +4,12 @@ A passage is named by its content alone. Its key holds neither spec nor document
 in two generations of one, leads to the same cache entry.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pipeline.documents.content import hash_fields
+from pipeline.documents.content import framed
 
 MAX_PASSAGE_BYTES = 8 * 1024
 """UTF-8 bytes no passage may exceed."""
@@ -16,7 +17,7 @@ MAX_PASSAGE_BYTES = 8 * 1024
 PASSAGE_KEY_BYTES = 16
 """Length of a passage key."""
 
-_KEY_DOMAIN = b"passage-v1"
+_KEY_DOMAIN = framed(b"passage-v1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +46,7 @@ def passage_key(text: str) -> bytes:
     Returns:
         The first 16 bytes of SHA-256 over the length-framed fields `passage-v1` and the text in UTF-8.
     """
-    return hash_fields(_KEY_DOMAIN, text.encode())[:PASSAGE_KEY_BYTES]
+    return hashlib.sha256(_KEY_DOMAIN + framed(text.encode())).digest()[:PASSAGE_KEY_BYTES]
 
 
 def passages_of(text: str, *, spans: Iterable[tuple[int, int]]) -> list[Passage]:

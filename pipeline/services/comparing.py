@@ -1,7 +1,8 @@
 """What a served document should have in the cache, recomputed, and how it differs from what is stored. Pure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -9,7 +10,7 @@ from pipeline.documents.passages import passage_key
 from pipeline.documents.ranges import ServedDocument
 from pipeline.documents.splitting import Splitter
 from pipeline.token_cache import Entry, Found, MissReason, PassageEntry
-from pipeline.tokenizers import TokenSpec, encode_passages
+from pipeline.tokenizers import EncodedPassage, TokenSpec, encode_passages
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,29 +38,49 @@ class Recomputed:
         return sum(self.token_counts(spec_id))
 
 
-def recompute(document: ServedDocument, *, specs: Sequence[TokenSpec], splitter: Splitter) -> Recomputed:
-    """Compute the entries of a document whose head is served.
+def recompute(
+    documents: Sequence[ServedDocument], *, specs: Sequence[TokenSpec], splitter: Splitter | None
+) -> list[Recomputed]:
+    """Compute the entries of documents whose heads are served, all passages of a spec in one go.
 
     Args:
-        document: With its text.
+        documents: With their texts.
         specs: For which entries are made.
-        splitter: Of its corpus.
+        splitter: Of their corpus; None not to look whether it would cut otherwise today.
 
     Raises:
-        InvalidInput: A tokenizer gives up on a passage.
+        InvalidInput: A tokenizer gives up on a passage; which document's is found by trying each alone.
     """
+    texts = [_served_texts(document) for document in documents]
+    passages = [passage for each in texts if each is not None for passage in each]
+    encoded = {spec.spec_id: iter(encode_passages(spec, passages)) for spec in specs}
+    return [_recomputed(document, each, encoded, splitter) for document, each in zip(documents, texts, strict=True)]
+
+
+def _served_texts(document: ServedDocument) -> list[str] | None:
+    """Return the texts of the passages that are served, None if the document's text is another one."""
     text = document.text or ""
     texts = [text[span.start : span.end] for span in document.spans]
+    if any(passage_key(passage) != span.key for passage, span in zip(texts, document.spans, strict=True)):
+        return None
+    return texts
+
+
+def _recomputed(
+    document: ServedDocument,
+    texts: Sequence[str] | None,
+    encoded: Mapping[str, Iterator[EncodedPassage]],
+    splitter: Splitter | None,
+) -> Recomputed:
+    if texts is None:  # its entries cannot be computed from what is there: it must be published anew
+        return Recomputed(document, (), dict.fromkeys(encoded, ()), cuts_moved=True)
     keys = tuple(span.key for span in document.spans)
-    if any(passage_key(passage) != key for passage, key in zip(texts, keys, strict=True)):
-        # Not the text that is served: its entries cannot be computed from it, and it must be published anew.
-        return Recomputed(document, (), {spec.spec_id: () for spec in specs}, cuts_moved=True)
-    entries = {}
-    for spec in specs:
-        encoded = encode_passages(spec, texts)
-        entries[spec.spec_id] = tuple(Entry(ids=piece.ids, right_safe=piece.right_safe) for piece in encoded)
-    today = tuple(passage.key for passage in splitter.split(text))
-    return Recomputed(document, keys, entries, cuts_moved=today != keys)
+    entries = {
+        spec_id: tuple(Entry(ids=piece.ids, right_safe=piece.right_safe) for piece in islice(pieces, len(keys)))
+        for spec_id, pieces in encoded.items()
+    }
+    moved = splitter is not None and tuple(passage.key for passage in splitter.split(document.text or "")) != keys
+    return Recomputed(document, keys, entries, cuts_moved=moved)
 
 
 def compare(recomputed: Recomputed, spec_id: str, stored: Sequence[Found], *, epoch_at: int) -> list[str]:

@@ -100,7 +100,8 @@ class RangeJobRunner:
                 modulus = max(1, served // max(1, run.expected))
                 self._conditions.append(in_sample(modulus, seed=int(run.id[-4:], 16)))
         self._specs = [resources.load_spec(spec_id) for spec_id in chosen]
-        self._splitter = resources.parse_splitter(self._corpus.splitter)
+        # A quick run fills what is served as it is served; it is the full one that asks how it would be cut today.
+        self._splitter = None if self._is_quick else resources.parse_splitter(self._corpus.splitter)
 
     def run(self) -> str:
         """Work until the range is done, the turn is over or the run is stopped; return the outcome.
@@ -178,25 +179,33 @@ class RangeJobRunner:
     def _examine(self, documents: Sequence[ServedDocument]) -> _Slice:
         """Recompute every document whose head is served."""
         found = _Slice()
+        heads = []
         for document in documents:
-            if not document.is_head:
-                if document.state == "dead":
-                    found.dead[document] = ("worker", document.last_error or "the newest change of it is dead")
-                else:
-                    found.superseded += 1
-                continue
-            try:
-                found.recomputed.append(recompute(document, specs=self._specs, splitter=self._splitter))
-            except Unavailable:
-                raise
-            except BaseException as error:  # one document must not cost the others
-                if not is_failure(error) or (isinstance(error, OutOfTime) and len(documents) > 1):
-                    raise
-                _log.warning(
-                    "document.failed", run_id=self._run_id, document_pk=document.pk, error=type(error).__name__
-                )
-                found.dead[document] = ("tokenize", error_sentence(error))
+            if document.is_head:
+                heads.append(document)
+            elif document.state == "dead":
+                found.dead[document] = ("worker", document.last_error or "the newest change of it is dead")
+            else:
+                found.superseded += 1
+        self._recompute(heads, found)
         return found
+
+    def _recompute(self, documents: Sequence[ServedDocument], found: _Slice) -> None:
+        """Recompute all together, or each alone if one of them fails: one document must not cost the others."""
+        try:
+            found.recomputed += recompute(documents, specs=self._specs, splitter=self._splitter)
+        except Unavailable:
+            raise
+        except BaseException as error:
+            if not is_failure(error) or (isinstance(error, OutOfTime) and len(documents) > 1):
+                raise
+            if len(documents) > 1:
+                for document in documents:
+                    self._recompute([document], found)
+                return
+            (document,) = documents
+            _log.warning("document.failed", run_id=self._run_id, document_pk=document.pk, error=type(error).__name__)
+            found.dead[document] = ("tokenize", error_sentence(error))
 
     def _find_lost_points(self, recomputed: Sequence[Recomputed]) -> dict[int, int]:
         """Return how many passages search cannot find as they should be, by document row; only `verify` looks."""

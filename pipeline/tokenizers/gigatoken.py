@@ -172,6 +172,8 @@ class GigatokenTwin:
         with self._lock:
             encode = self._backend.encode
             found = [encode(each) for each in data]
+            for ids in found:
+                ids.flags.writeable = False  # what is cut out of them is handed on without a copy
             due = range(self._until_check, len(data), CHECK_EVERY)
             self._until_check = (due[-1] + CHECK_EVERY if due else self._until_check) - len(data)
             self._until_look -= len(data)

@@ -131,12 +131,16 @@ def _same_before_all(spec: TokenSpec, body: str) -> bool:
 
     Only the last characters are encoded again: a neighbour can act on ids further left only through those between.
     """
+    if spec.cuts_behind_passages:
+        return True
     window = body[-_WINDOW_CHARACTERS:]
     return common_ids(spec.tokenizer, window, neighbours=spec.neighbours) is not None
 
 
 def _are_same_before_all(spec: TokenSpec, bodies: Sequence[str]) -> list[bool]:
     """Tell it of each body, as `_same_before_all` does."""
+    if spec.cuts_behind_passages:
+        return [True] * len(bodies)
     windows = [body[-_WINDOW_CHARACTERS:] for body in bodies]
     first, *others = (_bytes_before(spec, windows, neighbour=neighbour) for neighbour in spec.neighbours)
     same = [found is not None for found in first]

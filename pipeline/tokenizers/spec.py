@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from pipeline.errors import ExactnessError
 from pipeline.framing import Frame, Text, TokenIds, reference_ids, right_neighbours
+from pipeline.tokenizers.edges import always_cuts_behind
 from pipeline.tokenizers.fingerprints import spec_fingerprint
 from pipeline.tokenizers.golden_ids import Golden, compute_golden, packaged_golden, require_golden
 from pipeline.tokenizers.tokenizer import Tokenizer
@@ -48,6 +49,8 @@ class TokenSpec:
     """Ids of the frame's prefix, the same before every neighbour."""
     header_ids: tuple[TokenIds, ...]
     """Ids of the first headers; `encode_header` knows the others."""
+    cuts_behind_passages: bool
+    """Whether the ids of every passage are known to be the same before all neighbours (see `edges`)."""
 
     @property
     def neighbours(self) -> tuple[Neighbour, ...]:
@@ -91,6 +94,7 @@ def build_spec(tokenizer: Tokenizer, *, frame: Frame) -> TokenSpec:
             _frozen(header_ids(tokenizer, frame=frame, neighbour=next_header, number=number))
             for number in range(1, _PREPARED_HEADERS + 1)
         ),
+        cuts_behind_passages=always_cuts_behind(frame, tokenizer),
     )
 
 

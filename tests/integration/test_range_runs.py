@@ -372,8 +372,8 @@ def test_a_document_at_which_a_library_panics_or_hangs_is_passed_over(
 ) -> None:
     database = worker.database
 
-    def recompute(served: ServedDocument, **options: Any) -> Recomputed:
-        if served.id == "d05":
+    def recompute(served: Sequence[ServedDocument], **options: Any) -> list[Recomputed]:
+        if "d05" in [document.id for document in served]:
             raise error
         return comparing.recompute(served, **options)
 
