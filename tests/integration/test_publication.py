@@ -28,7 +28,7 @@ from pipeline.retrieval.embedding import Embedding
 from pipeline.services import publishing
 from pipeline.services.event_jobs import EventJobRunner, JobLimits
 from pipeline.services.specs import ensure_spec
-from pipeline.tokenizers import EncodedPassage, TokenSpec, encode_passage, load_spec
+from pipeline.tokenizers import EncodedPassage, TokenSpec, encode_passages, load_spec
 from tests.support.fence_world import LineSplitter, NamedEmbedder
 from tests.support.publication_twin import DocumentRows, Lease, PublicationRules
 from tests.support.write_path import (
@@ -263,11 +263,11 @@ class PanicException(BaseException):
     """What a panic in Rust becomes: no `Exception`."""
 
 
-def breaks_at_poison(error: BaseException) -> Callable[[TokenSpec, str], EncodedPassage]:
-    def encode(spec: TokenSpec, text: str) -> EncodedPassage:
-        if "poison" in text:
+def breaks_at_poison(error: BaseException) -> Callable[[TokenSpec, Sequence[str]], list[EncodedPassage]]:
+    def encode(spec: TokenSpec, texts: Sequence[str]) -> list[EncodedPassage]:
+        if any("poison" in text for text in texts):
             raise error
-        return encode_passage(spec, text)
+        return encode_passages(spec, texts)
 
     return encode
 
@@ -275,7 +275,7 @@ def breaks_at_poison(error: BaseException) -> Callable[[TokenSpec, str], Encoded
 def test_a_panic_at_a_document_costs_that_document_alone(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     run_id = ingestion(database).put(CORPUS, [*sources(2), source("bad", "poison")]).run_id
     pk = all_in_one_bucket(database)
-    monkeypatch.setattr(publishing, "encode_passage", breaks_at_poison(PanicException("poison")))
+    monkeypatch.setattr(publishing, "encode_passages", breaks_at_poison(PanicException("poison")))
     assert InMemoryWorker(database).run(pk) == "partial"
     assert [document(database, name).state for name in ("d0", "d1", "bad")] == ["served", "served", "dead"]
     with database.read() as connection:
@@ -298,7 +298,7 @@ def test_time_that_is_over_is_no_refusal_of_the_document_in_hand(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ingestion(database).put(CORPUS, [source("bad", "poison")])
-    monkeypatch.setattr(publishing, "encode_passage", breaks_at_poison(OutOfTime(50)))
+    monkeypatch.setattr(publishing, "encode_passages", breaks_at_poison(OutOfTime(50)))
     assert InMemoryWorker(database).run_all() == ["succeeded"]
     row = document(database, "bad")
     assert (row.state, row.attempts, row.last_error) == ("pending", 1, "it took longer than 50 s")

@@ -8,10 +8,12 @@ import hashlib
 import itertools
 import time
 from collections import deque
+from collections.abc import Sequence
 
 from celery.__main__ import main
 
 from pipeline.framing import TokenIds
+from pipeline.tokenizers import GigatokenTwin
 from pipeline.tokenizers.tiktoken_bpe import TiktokenTokenizer
 
 SLEEPS = "Here the tokenizer sleeps."
@@ -23,13 +25,14 @@ LOCKED = "Here the tokenizer computes and holds the lock."
 PANICS = "Here the tokenizer panics."
 
 _encode = TiktokenTokenizer.encode
+_encode_batch = GigatokenTwin.encode_batch
 
 
 class PanicException(BaseException):  # named as PyO3 names it
     """What a panic in Rust becomes."""
 
 
-def _encode_or_suffer(self: TiktokenTokenizer, text: str) -> TokenIds:
+def _suffer(text: str) -> None:
     if SLEEPS in text:
         time.sleep(3600)
     if DEAF in text:
@@ -38,9 +41,20 @@ def _encode_or_suffer(self: TiktokenTokenizer, text: str) -> TokenIds:
         deque(itertools.repeat(None), maxlen=0)
     if PANICS in text:
         raise PanicException(text)
+
+
+def _encode_or_suffer(self: TiktokenTokenizer, text: str) -> TokenIds:
+    _suffer(text)
     return _encode(self, text)
+
+
+def _encode_batch_or_suffer(self: GigatokenTwin, texts: Sequence[str]) -> list[TokenIds]:
+    for text in texts:
+        _suffer(text)
+    return _encode_batch(self, texts)
 
 
 if __name__ == "__main__":
     TiktokenTokenizer.encode = _encode_or_suffer  # type: ignore[method-assign]  # the point of this module
+    GigatokenTwin.encode_batch = _encode_batch_or_suffer  # type: ignore[method-assign]  # the same
     main()
