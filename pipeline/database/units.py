@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult, Engine, Row, Table, text
+from sqlalchemy import Connection, CursorResult, Engine, Row, Select, Table, bindparam, func, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -116,18 +116,33 @@ def upsert(
     Args:
         connection: An open writing unit.
         table: Target.
-        rows: Column values, all with the same columns; keys must not repeat.
+        rows: Column values, all with the same columns; keys must not repeat. SQL expressions only in a single row.
         key: Columns of the unique constraint.
         update: Columns taken from the new row on conflict.
     """
     if not rows:
         return
     insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    statement = insert(table)
+    statement, parameters = insert(table), [dict(row) for row in rows]
+    if connection.dialect.name != "sqlite" and len(rows) > 1:
+        # As one statement over arrays: hundreds of rows by a statement each took a third of a backfill's time.
+        statement = statement.from_select(list(rows[0]), _rows_of_arrays(table, rows))
+        parameters = [{}]  # all of them are bound already
     statement = statement.on_conflict_do_update(
         index_elements=list(key), set_={column: statement.excluded[column] for column in update}
     )
-    connection.execute(statement, list(rows))
+    connection.execute(statement, parameters)
+
+
+def _rows_of_arrays(table: Table, rows: Sequence[dict[str, Any]]) -> Select[Any]:
+    """Return a query whose rows are these, handed over as one array a column."""
+    names = list(rows[0])
+    arrays = (
+        bindparam(f"{name}_array", [row[name] for row in rows], type_=postgresql.ARRAY(table.c[name].type))
+        for name in names
+    )
+    source = func.unnest(*arrays).table_valued(*names).render_derived()
+    return select(*(source.c[name] for name in names))
 
 
 def insert_missing(
