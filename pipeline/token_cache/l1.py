@@ -55,10 +55,12 @@ class L1Cache:
 
 
 def _alone(entry: Entry) -> Entry:
-    """Return an entry whose ids keep no larger array in memory, as those of entries decoded together do."""
+    """Return an entry whose ids keep no larger array in memory, as a part of one would."""
     whole = entry.ids.base
     if isinstance(whole, np.ndarray) and whole.nbytes > entry.ids.nbytes:
-        return Entry(entry.ids.copy(), entry.right_safe)
+        ids = entry.ids.copy()
+        ids.flags.writeable = False  # else the entry would copy them once more
+        return Entry(ids, entry.right_safe)
     return entry
 
 
