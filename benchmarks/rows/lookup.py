@@ -19,6 +19,7 @@ from benchmarks.harness import SEED, Measured, percentile
 from benchmarks.report import Row, at_most, not_measured
 from benchmarks.texts import SPEC, CutText, cut, entries_of, load_gigatoken, load_tiktoken
 from pipeline.framing import TokenIds
+from pipeline.services.entry_dictionaries import dictionary_for
 from pipeline.token_cache import L1Cache, TokenCache, entry_key
 from pipeline.token_cache.redis_cache import RedisTokenReader, RedisTokenWriter
 from pipeline.tokenizers import load_spec
@@ -68,7 +69,10 @@ def measure(bench: Bench) -> list[Row]:
 
 
 def _store(server: ValkeyServer, text: CutText) -> None:
-    with closing(RedisTokenWriter.connect(server.url)) as writer, server.client() as client:
+    with (
+        closing(RedisTokenWriter.connect(server.url, dictionary_for=dictionary_for)) as writer,
+        server.client() as client,
+    ):
         writer.write(load_spec(SPEC).fingerprint, entries_of(text.passages))
         for passage in text.passages:
             client.set(_TEXT_KEY.encode() + passage.key, passage.text.encode())

@@ -176,10 +176,10 @@ class TokenCachedRAG:
         return await self._cache.clear()
 
     async def close(self) -> None:
-        """Release what this object made: background work and its configuration, not the clients handed in."""
+        """Release what this object made: background work, configuration, connections; not the clients handed in."""
         await self._configuration.close()
         await self._switch.close()
-        await self._cache.drain()
+        await self._cache.close()
 
     async def _start(self) -> None:
         if not self._started:

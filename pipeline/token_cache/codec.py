@@ -34,7 +34,7 @@ import xxhash
 from pipeline.errors import CorruptEntry, InvalidInput
 from pipeline.framing.segments import TokenIds
 from pipeline.token_cache.dictionary import Dictionary, dictionary_numbered, no_dictionary
-from pipeline.token_cache.packing import ids_of, pack, raw_words, uint32_bytes, uint32_ids
+from pipeline.token_cache.packing import pack, uint32_bytes, uint32_ids, unpack
 
 MAX_IDS = 1 << 16
 """Most ids of one entry: a passage holds at most 8 KiB, this leaves room for tokenizers that expand text."""
@@ -52,8 +52,8 @@ _AUTHENTICATED = 2
 _CODEC_1 = 1  # uint32
 _UINT32 = np.dtype(np.uint32)
 
-_Opened: TypeAlias = tuple[int, int, bool, bytes]
-"""Position among what is decoded, number of ids, whether the edge is safe, words."""
+_Checked: TypeAlias = tuple[int, int, int, bool, bytes]
+"""Position among what is decoded, codec, number of ids, whether the edge is safe, payload."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,12 +136,9 @@ def decode_entry(key: str, value: bytes, *, hmac_key: bytes | None = None) -> En
 def decode_entries(
     keys: Sequence[str], values: Sequence[bytes | None], *, hmac_key: bytes | None = None
 ) -> list[Entry | CorruptEntry | None]:
-    """Do `decode_entry` for every value that is not None, in half the time of one by one; errors are returned.
-
-    The ids of what is decoded together are views of one array.
-    """
+    """Do `decode_entry` for every value that is not None, in half the time of one by one; errors are returned."""
     found: list[Entry | CorruptEntry | None] = [None] * len(values)
-    waiting: dict[Dictionary, list[_Opened]] = {}
+    waiting: dict[int, list[_Checked]] = {}
     for index, value in enumerate(values):
         if value is None:
             continue
@@ -149,18 +146,18 @@ def decode_entries(
             if value[:3] == _KIND_1:
                 found[index] = _decode_version_1(keys[index], value, hmac_key)
             else:
-                dictionary, count, right_safe, words = _open(keys[index], value, hmac_key)
-                waiting.setdefault(dictionary, []).append((index, count, right_safe, words))
+                number, checked = _open(index, keys[index], value, hmac_key)
+                waiting.setdefault(number, []).append(checked)
         except CorruptEntry as error:
             found[index] = error
-    for dictionary, group in waiting.items():
-        for index, entry in _entries(keys, group, dictionary=dictionary):
+    for number, group in waiting.items():
+        for index, entry in _entries(keys, group, number=number):
             found[index] = entry
     return found
 
 
-def _open(key: str, value: bytes, hmac_key: bytes | None) -> tuple[Dictionary, int, bool, bytes]:
-    """Check a value of version 2; return its dictionary, number of ids, whether the edge is safe, its words."""
+def _open(index: int, key: str, value: bytes, hmac_key: bytes | None) -> tuple[int, _Checked]:
+    """Check a value of version 2, all but its payload; return the number of its dictionary with what it holds."""
     end = len(value) - (_HMAC_BYTES if hmac_key else _CHECKSUM_BYTES)
     if end <= _HEADER.size:
         _refuse(key, f"{len(value)} bytes are too few for an entry")
@@ -168,28 +165,28 @@ def _open(key: str, value: bytes, hmac_key: bytes | None) -> tuple[Dictionary, i
     if kind != _KIND:
         _refuse(key, "not an entry of version 1 or 2")
     _check(key, value, end=end, flags=flags, hmac_key=hmac_key)
-    dictionary = dictionary_numbered(number)
-    if dictionary is None:
-        _refuse(key, f"packed with dictionary {number}, which this version does not have")
-    try:
-        words = raw_words(codec, value[_HEADER.size : end], count=last + 1, dictionary=dictionary)
-    except ValueError as error:
-        raise CorruptEntry(f"{key}: {error}") from error
-    return dictionary, last + 1, flags & _RIGHT_SAFE == _RIGHT_SAFE, words
+    return number, (index, codec, last + 1, flags & _RIGHT_SAFE == _RIGHT_SAFE, value[_HEADER.size : end])
 
 
 def _entries(
-    keys: Sequence[str], group: Sequence[_Opened], *, dictionary: Dictionary
+    keys: Sequence[str], group: Sequence[_Checked], *, number: int
 ) -> Iterable[tuple[int, Entry | CorruptEntry]]:
-    """Return the entries of opened values of one dictionary; one with wrong words spoils no other."""
-    indexes, counts, right_safe, words = zip(*group, strict=True)
+    """Return the entries of checked values of one dictionary; one with a wrong payload spoils no other."""
+    indexes, codecs, counts, right_safe, payloads = zip(*group, strict=True)
     try:
-        all_ids = ids_of(words, counts=counts, dictionary=dictionary)
+        all_ids = unpack(codecs, payloads, counts=counts, dictionary=_dictionary(number))
     except (ValueError, IndexError) as error:
         if len(group) == 1:
             return [(indexes[0], CorruptEntry(f"{keys[indexes[0]]}: {error}"))]
-        return [pair for one in group for pair in _entries(keys, [one], dictionary=dictionary)]
+        return [pair for one in group for pair in _entries(keys, [one], number=number)]
     return zip(indexes, map(Entry, all_ids, right_safe), strict=True)
+
+
+def _dictionary(number: int) -> Dictionary:
+    dictionary = dictionary_numbered(number)
+    if dictionary is None:
+        raise ValueError(f"packed with dictionary {number}, which this version does not have")
+    return dictionary
 
 
 def _decode_version_1(key: str, value: bytes, hmac_key: bytes | None) -> Entry:

@@ -23,6 +23,7 @@ WORDS: Final = 2
 ZSTD: Final = 3
 
 _MAX_WORD_BYTES = 4
+_UINT32 = np.dtype(np.uint32)
 _BETWEEN = chr(NO_WORD).encode("utf-16-le")
 
 
@@ -37,38 +38,40 @@ def pack(ids: TokenIds, *, dictionary: Dictionary) -> tuple[int, bytes]:
     return (ZSTD, blocks) if len(blocks) < len(raw) else (WORDS, raw)
 
 
-def raw_words(codec: int, payload: bytes, *, count: int, dictionary: Dictionary) -> bytes:
-    """Return the `count` words of a payload as UTF-16, not yet checked; never more than four bytes a word.
+def unpack(
+    codecs: Sequence[int], payloads: Sequence[bytes], *, counts: Sequence[int], dictionary: Dictionary
+) -> list[TokenIds]:
+    """Return the ids of payloads of one dictionary, unpacked in one go: read-only arrays that keep no other memory.
+
+    No allocation exceeds twice the words' bytes, which are four a word at most.
 
     Raises:
-        ValueError: It is not the payload of so many words.
-    """
-    max_bytes = count * _MAX_WORD_BYTES
-    if codec == ZSTD:
-        return dictionary.zstd.decompress(payload, max_bytes)
-    if codec != WORDS or len(payload) > max_bytes:
-        raise ValueError(f"{len(payload)} bytes cannot be {count} ids of codec {codec}")
-    return payload
-
-
-def ids_of(raws: Sequence[bytes], *, counts: Sequence[int], dictionary: Dictionary) -> list[TokenIds]:
-    """Return the ids of several payloads' words: read-only views of one array, which was unpacked in one go.
-
-    No allocation exceeds twice the words' bytes.
-
-    Raises:
-        ValueError: One of them has another number of words, or is no UTF-16.
+        ValueError: One of them is not the payload of so many words.
         IndexError: There are words that the dictionary has not.
     """
+    decompress = dictionary.zstd.decompress
+    raws = [
+        decompress(payload, count * _MAX_WORD_BYTES) if codec == ZSTD else _raw_words(codec, payload, count=count)
+        for codec, payload, count in zip(codecs, payloads, counts, strict=True)
+    ]
     words = np.frombuffer(_BETWEEN.join(raws).decode("utf-16-le").encode("utf-32-le"), "<u4")
     # If separators are where the counts say, and nowhere else, then every payload has its number of words.
     starts = list(accumulate((count + 1 for count in counts), initial=0))
     between = np.flatnonzero(words == NO_WORD)
     if words.size != starts[-1] - 1 or between.tolist() != [start - 1 for start in starts[1:-1]]:
         raise ValueError("there is another number of ids than the header says")
-    ids = dictionary.ids.take(words)
-    ids.flags.writeable = False
-    return [ids[start : start + count] for start, count in zip(starts, counts, strict=False)]
+    ids = dictionary.ids.take(words).tobytes()
+    # Arrays over bytes are read-only, which takes half the time of copying arrays and freezing each.
+    return [
+        np.frombuffer(ids[4 * start : 4 * (start + count)], _UINT32)
+        for start, count in zip(starts, counts, strict=False)
+    ]
+
+
+def _raw_words(codec: int, payload: bytes, *, count: int) -> bytes:
+    if codec != WORDS or len(payload) > count * _MAX_WORD_BYTES:
+        raise ValueError(f"{len(payload)} bytes cannot be {count} ids of codec {codec}")
+    return payload
 
 
 def uint32_bytes(ids: TokenIds) -> bytes:

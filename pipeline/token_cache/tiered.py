@@ -96,7 +96,8 @@ class TokenCache:
         reasons: list[MissReason | None] = [None] * len(entries)
         misses: list[MissReason] = []
         errors = 0
-        if absent := [index for index, entry in enumerate(entries) if entry is None]:
+        if not all(entries):
+            absent = [index for index, entry in enumerate(entries) if entry is None]
             found, errors = await self._read(fingerprint, [passage_keys[index] for index in absent])
             pairs: list[PassageEntry] = []
             for index, value in zip(absent, found, strict=True):
