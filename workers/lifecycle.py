@@ -1,5 +1,6 @@
 """What lives as long as a worker's processes. Everything is built after fork: pools and threads do not survive one."""
 
+import gc
 import os
 import signal
 import threading
@@ -34,6 +35,8 @@ class ChildProcess:
         """Build the resources of this process, which ends with the worker's main process, however that ends."""
         set_pdeathsig(signal.SIGKILL)
         self._context = open_worker_context(self._settings, worker=f"{os.uname().nodename}:{os.getpid()}")
+        gc.collect()
+        gc.freeze()  # a job makes objects by the hundred thousand: what lives as long as the process is looked at no more
 
     def run(self, job_pk: int, *, delivery_id: str, redelivered: bool) -> None:
         """Run one job; whatever it left, the dispatcher is told to look."""
