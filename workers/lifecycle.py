@@ -36,7 +36,7 @@ class ChildProcess:
         set_pdeathsig(signal.SIGKILL)
         self._context = open_worker_context(self._settings, worker=f"{os.uname().nodename}:{os.getpid()}")
         gc.collect()
-        gc.freeze()  # a job makes objects by the hundred thousand: what lives as long as the process is looked at no more
+        gc.freeze()  # jobs make objects by the hundred thousand; what lives as long as the process need not be
 
     def run(self, job_pk: int, *, delivery_id: str, redelivered: bool) -> None:
         """Run one job; whatever it left, the dispatcher is told to look."""
