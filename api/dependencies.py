@@ -21,7 +21,7 @@ from anyio import CapacityLimiter
 from fastapi import Depends, Request
 from sqlalchemy import Connection
 
-from api.access import Caller, caller_of
+from api.access import Caller, current_caller
 from pipeline.database import Database
 from pipeline.errors import ForefillError, Unavailable
 from pipeline.factory import (
@@ -147,12 +147,12 @@ def _golden_failure(database: Database, spec_id: str) -> str | None:
     return None
 
 
-def _context(request: Request) -> ApiContext:
+async def _context(request: Request) -> ApiContext:  # a plain function would cost every request a thread
     context: ApiContext = request.app.state.context
     return context
 
 
 Context = Annotated[ApiContext, Depends(_context)]
 
-CurrentCaller = Annotated[Caller, Depends(caller_of)]
+CurrentCaller = Annotated[Caller, Depends(current_caller)]
 """Who sent the request; says for which corpora."""
