@@ -5,12 +5,15 @@ stops as soon as the process is gone. It writes a byte to its parent's pipe ever
 it serves, that it still does, and that the parent is there all come from that.
 """
 
+import gc
 import os
 import signal
+import socket
 import sys
 from typing import Any
 
 import uvicorn
+from fastapi import FastAPI
 
 from api.app import create_app
 from api.sockets import bind
@@ -30,7 +33,19 @@ _NOT_STARTED = 3
 
 def serve(settings: Settings) -> None:
     """Serve alone until SIGTERM or Ctrl-C."""
-    uvicorn.run(create_app(settings), host=settings.api_host, port=settings.api_port, **_options())
+    serve_app(create_app(settings), settings)
+
+
+def serve_app(app: FastAPI, settings: Settings) -> None:
+    """Serve an application until SIGTERM or Ctrl-C.
+
+    Raises:
+        SystemExit: It did not start, or cannot listen; the log says why.
+    """
+    server = _Server(uvicorn.Config(app, host=settings.api_host, port=settings.api_port, **_options()))
+    server.run()
+    if not server.started:
+        sys.exit(_NOT_STARTED)
 
 
 def serve_beside(settings: Settings, pulse: int) -> int:
@@ -62,7 +77,17 @@ def _options() -> dict[str, Any]:
     }
 
 
-class _PulsingServer(uvicorn.Server):
+class _Server(uvicorn.Server):
+    """Leaves what was made until it serves out of all later garbage collections."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then freeze: 250,000 objects that stay took 0.15 s to look through, every second under load."""
+        await super().startup(sockets)
+        gc.collect()
+        gc.freeze()
+
+
+class _PulsingServer(_Server):
     """Tells a parent that it serves."""
 
     def __init__(self, config: uvicorn.Config, pulse: int) -> None:
