@@ -13,7 +13,7 @@ from pipeline.telemetry.logs import get_logger
 
 _log = get_logger(__name__)
 
-_SILENT_S = 30.0
+SILENT_S = 30.0
 """A process that serves and does not pulse for this long is ended: its event loop stands still."""
 
 _PULSES = 64
@@ -22,9 +22,15 @@ _PULSES = 64
 class ServerProcess:
     """A process, its pipe, and its record. For one thread, to which the process is tied."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        """Remember what it needs; nothing is started."""
+    def __init__(self, environment: Mapping[str, str], *, silent_s: float = SILENT_S) -> None:
+        """Remember what it needs; nothing is started.
+
+        Args:
+            environment: All its variables.
+            silent_s: How long it may be silent once it serves.
+        """
         self._environment = environment
+        self._silent_s = silent_s
         self._process: subprocess.Popen[bytes] | None = None
         self._pulse = -1
         self._pulsed_at: float | None = None  # since its start
@@ -69,8 +75,8 @@ class ServerProcess:
             refused = not self.serves and code > 0
             self._note_end(code)
             return code if refused else None
-        if self._pulsed_at is not None and time.monotonic() - self._pulsed_at > _SILENT_S:
-            _log.error("api.process_stands_still", pid=self.pid, silent_s=_SILENT_S)
+        if self._pulsed_at is not None and time.monotonic() - self._pulsed_at > self._silent_s:
+            _log.error("api.process_stands_still", pid=self.pid, silent_s=self._silent_s)
             self._process.kill()
         return None
 

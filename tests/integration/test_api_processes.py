@@ -1,8 +1,10 @@
 """Several API processes on one port, as real processes: what they share, and how they begin and end."""
 
 import json
+import os
 import re
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,11 @@ import psutil
 import pytest
 from sqlalchemy import text
 
+from api.server_process import ServerProcess
+from pipeline.telemetry.metrics import FOLDER_VARIABLE
 from tests.support.lonely_api import LonelyApi
 from tests.support.polling import eventually
-from tests.support.processes import Process, Processes
+from tests.support.processes import Process, Processes, pause
 from tests.support.stack import Stack
 
 TWO = {"FOREFILL_API_PROCESSES": "2"}
@@ -74,6 +78,26 @@ def test_a_killed_one_comes_back_and_the_others_answer_meanwhile(api: LonelyApi)
     for _ in range(QUESTIONS):  # each on a connection of its own
         assert httpx.get(f"{api.url}/healthz").status_code == 200
     assert other in wait_for_two(parent, without=victim)
+
+
+def test_one_that_stands_still_is_replaced(api: LonelyApi, tmp_path: Path) -> None:
+    api.upgrade()
+    counts = {FOLDER_VARIABLE: str(tmp_path)}
+    server = ServerProcess({**os.environ, **api.environment, **counts, **TWO}, silent_s=3.0)
+
+    def serves(*, without: int) -> bool:
+        assert server.tend() is None
+        return server.serves and server.pid != without
+
+    server.start()
+    try:
+        eventually(lambda: serves(without=0), timeout_s=60)
+        still = server.pid
+        pause(still)
+        eventually(lambda: serves(without=still), timeout_s=60)
+        assert not psutil.pid_exists(still)
+    finally:
+        server.stop_before(time.monotonic())
 
 
 def test_none_outlives_a_killed_parent(api: LonelyApi, processes: Processes) -> None:
