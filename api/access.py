@@ -160,6 +160,11 @@ def caller_of(request: Request) -> Caller:
     return caller
 
 
+async def current_caller(request: Request) -> Caller:
+    """The same for the framework, which would call a plain function in a thread."""
+    return caller_of(request)
+
+
 def is_open(method: str, path: str) -> bool:
     """Return whether an address is for everybody.
 

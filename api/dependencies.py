@@ -21,7 +21,7 @@ from anyio import CapacityLimiter
 from fastapi import Depends, Request
 from sqlalchemy import Connection
 
-from api.access import Caller, caller_of
+from api.access import Caller, current_caller
 from pipeline.database import Database
 from pipeline.errors import ForefillError, Unavailable
 from pipeline.factory import (
@@ -39,7 +39,8 @@ from pipeline.services.inspection import PresenceCheck
 from pipeline.services.spec_loading import SpecLoader
 from pipeline.settings import Settings
 from pipeline.telemetry.logs import get_logger
-from pipeline.token_cache import RedisTokenWriter
+from pipeline.telemetry.metrics import shared_folder
+from pipeline.token_cache import LookupStatistics, RedisTokenWriter, SharedStatistics, TokenCache
 
 _log = get_logger(__name__)
 
@@ -58,6 +59,8 @@ class ApiContext:
     settings: Settings
     database: Database
     read_path: ReadContext
+    statistics: LookupStatistics
+    """Of all processes that serve this port; asked in a thread."""
     ingestion: IngestionService
     defaults: CorpusDefaults
     cache: RedisTokenWriter
@@ -120,6 +123,7 @@ async def open_context(settings: Settings) -> AsyncIterator[ApiContext]:
             settings=settings,
             database=database,
             read_path=read_path,
+            statistics=_statistics(settings, read_path.cache),
             ingestion=IngestionService(database, defaults=defaults, nudge=nudger.nudge),
             defaults=defaults,
             cache=cache,
@@ -136,6 +140,11 @@ async def open_context(settings: Settings) -> AsyncIterator[ApiContext]:
             await anyio.to_thread.run_sync(part.close)
 
 
+def _statistics(settings: Settings, own: TokenCache) -> LookupStatistics:
+    folder = shared_folder()
+    return own if settings.api_processes == 1 or folder is None else SharedStatistics(folder, own)
+
+
 def _golden_failure(database: Database, spec_id: str) -> str | None:
     try:
         SpecLoader(database).check(spec_id)
@@ -147,12 +156,12 @@ def _golden_failure(database: Database, spec_id: str) -> str | None:
     return None
 
 
-def _context(request: Request) -> ApiContext:
+async def _context(request: Request) -> ApiContext:  # a plain function would cost every request a thread
     context: ApiContext = request.app.state.context
     return context
 
 
 Context = Annotated[ApiContext, Depends(_context)]
 
-CurrentCaller = Annotated[Caller, Depends(caller_of)]
+CurrentCaller = Annotated[Caller, Depends(current_caller)]
 """Who sent the request; says for which corpora."""

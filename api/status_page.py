@@ -47,7 +47,7 @@ def render_status(view: StatusView, *, lookups: LookupStats) -> str:
     """Return the page."""
     trouble = "" if view.problem is None else f'<p class="problem">{escape(view.problem)}</p>'
     tables = (
-        ("This process", _table(("hits", "misses", "hit rate", "errors"), [_lookups(lookups)])),
+        ("Lookups", _table(("hits", "misses", "hit rate", "errors"), [_lookups(lookups)])),
         ("Coverage", _table(("corpus", "spec", "passages", "cached", "tokens"), map(_coverage, view.coverage))),
         ("Queues", _table(("queue", "pending", "running", "oldest", "workers"), map(_queue, view.queues))),
         ("Runs", _table(("run", "kind", "corpus", "state", "documents", "dead", "created"), map(_run, view.runs))),

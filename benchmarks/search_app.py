@@ -6,13 +6,13 @@ the product's own.
 
 import sys
 
-import uvicorn
 from fastapi import FastAPI, Response
 
 from api.app import create_app
 from api.bodies import JsonRoute, json_answer
 from api.dependencies import Context, CurrentCaller
 from api.schemas import RetrieveBody
+from api.serving import serve_app
 from pipeline.context import drop_duplicates, drop_older_generations
 from pipeline.retrieval.embedders import open_query_embedder
 from pipeline.settings import Settings, load_settings
@@ -54,16 +54,7 @@ def main() -> int:
     """Serve until a signal."""
     settings = load_settings()
     configure_logging(settings.log_level)
-    uvicorn.run(
-        create_search_app(settings),
-        host=settings.api_host,
-        port=settings.api_port,
-        loop="uvloop",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-    )
+    serve_app(create_search_app(settings), settings)
     return 0
 
 

@@ -106,6 +106,8 @@ class Settings(BaseSettings):
     """Address the API listens on. Without API keys only loopback is allowed."""
     api_port: Annotated[int, Field(ge=0, le=65_535)] = 8080
     """Port the API listens on."""
+    api_processes: Annotated[int, Field(ge=1, le=64)] = 1
+    """Processes that serve the API on that port; about one per core that questions may have."""
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     """With API keys: names that `Host` may say beside loopback, parted by commas; empty for any."""
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()

@@ -20,6 +20,7 @@ from pipeline.errors import ConfigurationError, ForefillError, Unavailable
 from pipeline.services.gauges import refresh_gauges
 from pipeline.services.presenting import JsonObject
 from pipeline.telemetry.logs import get_logger
+from pipeline.telemetry.metrics import CACHE_HIT_RATE, SharedMetrics, shared_folder
 
 _log = get_logger(__name__)
 
@@ -122,17 +123,24 @@ async def metrics(context: Context, caller: CurrentCaller) -> Response:
         await context.select(refresh_gauges)
     except Unavailable as error:
         _log.warning("api.gauges_not_refreshed", error=str(error))
-    return Response(generate_latest(_VisibleMetrics(caller)), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    source: Collector = REGISTRY
+    folder = shared_folder()
+    if context.settings.api_processes > 1 and folder is not None:
+        CACHE_HIT_RATE.set((await context.in_thread(context.statistics.stats)).hit_rate)
+        source = SharedMetrics(folder)
+    text = await context.in_thread(lambda: generate_latest(_VisibleMetrics(caller, source)))
+    return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 class _VisibleMetrics(Collector):
-    """All metrics, but those of corpora that a caller's key is not for."""
+    """All metrics of a source, but those of corpora that a caller's key is not for."""
 
-    def __init__(self, caller: Caller) -> None:
+    def __init__(self, caller: Caller, source: Collector) -> None:
         self._caller = caller
+        self._source = source
 
     def collect(self) -> Iterator[Metric]:
-        for metric in REGISTRY.collect():
+        for metric in self._source.collect():
             metric.samples = [sample for sample in metric.samples if self._may_see(sample.labels)]
             yield metric
 
@@ -147,5 +155,5 @@ async def status_page(context: Context, caller: CurrentCaller) -> Response:
         view = await context.select(lambda connection: load_status(connection, corpora=caller.corpora))
     except Unavailable as error:
         view = StatusView(problem=str(error))
-    page = render_status(view, lookups=context.read_path.cache.stats())
+    page = render_status(view, lookups=await context.in_thread(context.statistics.stats))
     return HTMLResponse(page, headers={"Content-Security-Policy": _PAGE_POLICY})

@@ -1,4 +1,4 @@
-"""Statistics of this process and of the cache, and clearing the cache."""
+"""Statistics of lookups and of the cache, and clearing the cache."""
 
 from typing import Annotated
 
@@ -22,7 +22,7 @@ router = APIRouter(prefix="/v1", tags=["statistics"], route_class=JsonRoute)
 
 @router.get("/stats")
 async def stats(context: Context, caller: CurrentCaller) -> Response:
-    """Show this process's hits and misses, coverage of the caller's corpora, and queues."""
+    """Show hits and misses of all processes of this port, coverage of the caller's corpora, and queues."""
 
     def ask_cache() -> CacheServer | None:
         try:
@@ -35,15 +35,15 @@ async def stats(context: Context, caller: CurrentCaller) -> Response:
     coverage, queues = await context.select(
         lambda connection: (list_coverage(connection, corpora=caller.corpora), queue_status(connection))
     )
-    lookups = context.read_path.cache.stats()
+    lookups = await context.in_thread(context.statistics.stats)
     return json_answer(stats_object(lookups=lookups, server=server, coverage=coverage, queues=queues))
 
 
 @router.post("/stats/reset")
 async def reset(context: Context, caller: CurrentCaller) -> Response:
-    """Count hits, misses, errors and latencies of this process anew; Prometheus counters go on."""
+    """Count hits, misses, errors and latencies anew, in all processes of this port; Prometheus counters go on."""
     caller.require_every_corpus()
-    context.read_path.cache.reset_stats()
+    await context.in_thread(context.statistics.reset_stats)
     return json_answer({"reset": True})
 
 
@@ -62,6 +62,6 @@ async def clear(
         caller.require_corpus(corpus)
         require_possible_corpus(corpus)
     cleared = await context.write(lambda: clear_entries(context.database, context.cache, corpus=corpus, refill=refill))
-    context.read_path.cache.clear_memory()
+    context.read_path.cache.clear_memory()  # other processes keep theirs: entries in memory are never stale
     context.nudger.nudge()
     return json_answer(cleared_object(cleared))

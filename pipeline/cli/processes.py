@@ -35,11 +35,14 @@ def api(
     call: Call,
     host: Annotated[str | None, typer.Option(help="Address to listen on; by default FOREFILL_API_HOST.")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65_535, help="By default FOREFILL_API_PORT.")] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, max=64, help="That serve on the port; by default FOREFILL_API_PROCESSES.")
+    ] = None,
 ) -> None:
     """Serve the HTTP API."""
-    environment = {"FOREFILL_API_HOST": host, "FOREFILL_API_PORT": None if port is None else str(port)}
+    given = {"FOREFILL_API_HOST": host, "FOREFILL_API_PORT": port, "FOREFILL_API_PROCESSES": processes}
     _check_schema(call.settings)
-    _become(["api"], {name: value for name, value in environment.items() if value is not None})
+    _become(["api"], {name: str(value) for name, value in given.items() if value is not None})
 
 
 def worker(

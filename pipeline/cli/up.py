@@ -50,6 +50,10 @@ def up(
             min=1, max=256, help="Children of each of the two workers; by default FOREFILL_WORKER_CONCURRENCY."
         ),
     ] = None,
+    api_processes: Annotated[
+        int | None,
+        typer.Option(min=1, max=64, help="Processes that serve the API; by default FOREFILL_API_PROCESSES."),
+    ] = None,
     flower_port: Annotated[
         int | None, typer.Option(min=0, max=65_535, help="Where Flower listens; by default a free one, then kept.")
     ] = None,
@@ -76,7 +80,7 @@ def up(
         wishes = Wishes(database_url, given.api_port if port is None else port, flower_port)
         with closing(_open_database(database_url)) as database:
             stack = prepare_settings(owned, kept, wishes)
-            os.environ.update(_child_environment(stack, workers))
+            os.environ.update(_child_environment(stack, workers=workers, api_processes=api_processes))
             output.note(f"starting in {owned}; logs are in {owned / 'logs'}")
             upgrade(database)
             _run(Plan(stack, load_settings(owned), database, Inquirer(), cache_mib=cache_memory), output, stop)
@@ -131,7 +135,7 @@ def ready_line(plan: Plan, children: list[Child]) -> dict[str, object]:
     """Return what the ready line says: where everything is, and the processes."""
     kinds: dict[str, list[int]] = {}
     for child in children:
-        kinds.setdefault(child.service.kind, []).append(child.pid)
+        kinds.setdefault(child.service.kind, []).extend(child.service.pids(child))
     stack, several = plan.stack, ("api", "workers")
     metrics_ports = (stack.interactive_metrics_port, stack.bulk_metrics_port)
     return {
@@ -169,12 +173,12 @@ In another terminal:
         )
 
 
-def _child_environment(stack: StackSettings, workers: int | None) -> dict[str, str]:
+def _child_environment(stack: StackSettings, *, workers: int | None, api_processes: int | None) -> dict[str, str]:
     """Return what overrules the environment and `.env`: the stack uses its own stores, wherever else others are."""
-    concurrency = {} if workers is None else {"FOREFILL_WORKER_CONCURRENCY": str(workers)}
+    numbers = {"FOREFILL_WORKER_CONCURRENCY": workers, "FOREFILL_API_PROCESSES": api_processes}
     return {
         **stack.variables,
-        **concurrency,
+        **{name: str(number) for name, number in numbers.items() if number is not None},
         DATA_DIR_VARIABLE: str(stack.folder),
         "REMAP_SIGTERM": "SIGQUIT",  # workers give jobs back at once instead of waiting for them
     }

@@ -22,6 +22,7 @@ from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedR
 from pipeline.errors import ConfigurationError, Conflict, ForefillError, InvalidInput, NotFound, TooLarge, Unavailable
 from pipeline.retrieval import qdrant_shapes as shapes
 from pipeline.retrieval.embedding import Embedding
+from pipeline.retrieval.joint_calls import JointCalls
 from pipeline.retrieval.vector_index import (
     DENSE,
     SPARSE,
@@ -39,6 +40,8 @@ BATCH_IDS = 500
 """Points in one reading call."""
 BATCH_QUERIES = 50
 """Searches in one call."""
+JOINED_QUERIES = 4
+"""Searches of different callers in one call: few, for each is answered when the last one is found."""
 _KEEP_ALIVE_S = 30.0
 """Shorter than any server's, so that no request goes out on a connection that is being closed."""
 
@@ -232,6 +235,7 @@ class QdrantSearcher:
     def __init__(self, client: AsyncQdrantClient, *, max_concurrency: int = 4) -> None:
         self._client = client
         self._slots = asyncio.Semaphore(max_concurrency)
+        self._searches = JointCalls(self._query, max_calls=max_concurrency, max_joined=JOINED_QUERIES)
 
     async def search(
         self,
@@ -243,8 +247,9 @@ class QdrantSearcher:
         score_threshold: float | None = None,
     ) -> list[Hit]:
         """Return the nearest living passages, best first: both vectors searched, ranks fused."""
-        answers = await self.search_batch(name, [embedding], limit=limit, where=where, score_threshold=score_threshold)
-        return answers[0]
+        condition = shapes.where_filter(where or {})
+        request = shapes.hybrid(embedding, limit=limit, condition=condition, score_threshold=score_threshold)
+        return shapes.ranked(await self._searches.ask(name, request), limit=limit)
 
     async def search_batch(
         self,
@@ -263,11 +268,14 @@ class QdrantSearcher:
         ]
         answers: list[list[Hit]] = []
         for batch in _batches(requests, BATCH_QUERIES):
-            with _translated(name):
-                async with self._slots:
-                    responses = await self._client.query_batch_points(name, list(batch))
-            answers.extend(shapes.ranked(response.points, limit=limit) for response in responses)
+            answers.extend(shapes.ranked(points, limit=limit) for points in await self._query(name, batch))
         return answers
+
+    async def _query(self, name: str, requests: Sequence[models.QueryRequest]) -> list[list[models.ScoredPoint]]:
+        with _translated(name):
+            async with self._slots:
+                responses = await self._client.query_batch_points(name, list(requests))
+        return [response.points for response in responses]
 
     async def texts(self, name: str, point_ids: Sequence[str]) -> dict[str, str]:
         """Return the texts of living points; absent and buried ones are left out."""
@@ -285,7 +293,8 @@ class QdrantSearcher:
             await self._client.get_collections()
 
     async def close(self) -> None:
-        """Release connections."""
+        """Give up searches and release connections."""
+        await self._searches.close()
         await self._client.close()
 
 

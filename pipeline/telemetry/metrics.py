@@ -1,4 +1,4 @@
-"""Every metric Forefill exports, and how a worker exports what its children count. No label ever takes free text.
+"""Every metric Forefill exports, and how several processes export what all of them count. No label takes free text.
 
 Declared here and nowhere else, so that a dashboard can be written against one page.
 """
@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, Summary, start_http_server
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
@@ -27,6 +27,10 @@ CACHE_HIT_LATENCY = Histogram(
     "token_cache_hit_latency_seconds",
     "Time of one lookup of a query's passages",
     buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
+)
+CACHE_ALL_HIT_TIME = Summary("token_cache_all_hit_lookup_seconds", "Time of lookups that missed nothing")
+CACHE_RESOLUTION_TIME = Summary(
+    "token_cache_resolution_seconds", "Time of lookups that missed something, computing it included"
 )
 CACHE_ERRORS = Counter("token_cache_redis_errors", "Failed calls to the cache")
 COVERAGE = Gauge("forefill_coverage", "Served passages that have an entry, share", ["corpus", "spec"])
@@ -61,14 +65,17 @@ GENERATION_FIRST_TOKEN = Histogram(
 GENERATION_TOKENS = Counter("forefill_generation_tokens", "Tokens of prompts and answers, as engines count", ["part"])
 HASH_MISMATCHES = Counter("forefill_hash_mismatches", "Search hits whose text did not hash to their passage key")
 
+GAUGES = (CACHE_HIT_RATE, COVERAGE, CACHING_OFF, QUEUE_DEPTH, QUEUE_OLDEST_AGE)
+"""All gauges: each says how things stand as a whole, so of several processes the one that is asked says it."""
+
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 """Names the folder with a file of counts per process; prometheus_client reads it when it is imported."""
 
 _HOST = "127.0.0.1"
 
 
-class _Counts(Collector):
-    """Counters and histograms of all processes of this worker, those that ended included. Gauges are the API's."""
+class SharedCounts(Collector):
+    """Counters and histograms of all processes that share a folder, those that ended included; no gauges."""
 
     def __init__(self, folder: Path) -> None:
         self._all = MultiProcessCollector(CollectorRegistry(), path=str(folder))  # type: ignore[no-untyped-call]  # as published
@@ -76,6 +83,30 @@ class _Counts(Collector):
     def collect(self) -> Iterator[Metric]:
         """Sum the files of the folder."""
         return (metric for metric in self._all.collect() if metric.type != "gauge")  # type: ignore[no-untyped-call]  # the same
+
+    def totals(self) -> dict[tuple[str, ...], float]:
+        """Return every sample by its name and the values of its labels."""
+        samples = (sample for metric in self.collect() for sample in metric.samples)
+        return {(sample.name, *sample.labels.values()): sample.value for sample in samples}
+
+
+class SharedMetrics(Collector):
+    """What one of several processes exports for all: their counts, and the gauges as itself has just set them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._counts = SharedCounts(folder)
+
+    def collect(self) -> Iterator[Metric]:
+        """Sum the files of the folder, and add this process' gauges."""
+        yield from self._counts.collect()
+        for gauge in GAUGES:
+            yield from gauge.collect()
+
+
+def shared_folder() -> Path | None:
+    """Return where this process and others leave their counts, None for a process that counts in memory."""
+    folder = os.environ.get(FOLDER_VARIABLE)
+    return Path(folder) if folder else None
 
 
 def serve_metrics(port: int) -> None:
@@ -88,7 +119,7 @@ def serve_metrics(port: int) -> None:
     if not port or not folder:
         return
     registry = CollectorRegistry()
-    registry.register(_Counts(Path(folder)))
+    registry.register(SharedCounts(Path(folder)))
     try:
         start_http_server(port, addr=_HOST, registry=registry)
     except OSError as error:

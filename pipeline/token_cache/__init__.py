@@ -11,7 +11,8 @@ from pipeline.token_cache.keys import EPOCH_KEY, EntryName, entry_key, parse_ent
 from pipeline.token_cache.l1 import L1Cache
 from pipeline.token_cache.memory import MemoryStore, MemoryTokenReader, MemoryTokenWriter
 from pipeline.token_cache.redis_cache import RedisTokenReader, RedisTokenWriter
-from pipeline.token_cache.stats import LookupStats
+from pipeline.token_cache.shared_stats import SharedStatistics
+from pipeline.token_cache.stats import LookupStatistics, LookupStats
 from pipeline.token_cache.stores import (
     CacheServer,
     Found,
@@ -34,6 +35,7 @@ __all__ = [
     "Found",
     "L1Cache",
     "Lookup",
+    "LookupStatistics",
     "LookupStats",
     "MemoryStore",
     "MemoryTokenReader",
@@ -42,6 +44,7 @@ __all__ = [
     "PassageEntry",
     "RedisTokenReader",
     "RedisTokenWriter",
+    "SharedStatistics",
     "Source",
     "TokenCache",
     "TokenReader",

@@ -1,6 +1,7 @@
-"""Counts of one process' lookups since its start or the last reset, beside the metrics that never reset."""
+"""Counts of lookups since the start or the last reset, beside the metrics that never reset."""
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from pipeline.telemetry import metrics
 from pipeline.token_cache.stores import MissReason
@@ -27,9 +28,19 @@ class LookupStats:
     avg_miss_latency_ms: float
     """Mean time of lookups with one, computing what was missing included."""
     l1_entries: int
-    """Entries held in this process."""
+    """Entries held by the process that says this."""
     l1_bytes: int
     """What they occupy."""
+
+
+class LookupStatistics(Protocol):
+    """Says how lookups went; may read files, so it is not asked on an event loop."""
+
+    def stats(self) -> LookupStats:
+        """Return counts and means since the start or the last reset."""
+
+    def reset_stats(self) -> None:
+        """Start counting anew; Prometheus counters go on."""
 
 
 @dataclass(slots=True)
@@ -66,12 +77,14 @@ class LookupCounter:
             _MISSES[reason].inc()
         if not misses:
             self._hit_latency.add(elapsed_s)
+            metrics.CACHE_ALL_HIT_TIME.observe(elapsed_s)
         metrics.CACHE_HIT_LATENCY.observe(elapsed_s)
         metrics.CACHE_HIT_RATE.set(self.hit_rate)
 
     def record_resolved(self, *, elapsed_s: float) -> None:
         """Count the whole time of a lookup whose misses have been computed."""
         self._miss_latency.add(elapsed_s)
+        metrics.CACHE_RESOLUTION_TIME.observe(elapsed_s)
 
     def record_error(self) -> None:
         """Count one failed call."""

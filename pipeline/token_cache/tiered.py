@@ -200,7 +200,7 @@ class TokenCache:
         await self._reader.ping()
 
     def stats(self) -> LookupStats:
-        """Return this process' counts since its start or the last reset."""
+        """Return this process' counts since its start or the last reset; like `reset_stats` from any thread."""
         return self._counter.snapshot(l1_entries=len(self._l1), l1_bytes=self._l1.used_bytes)
 
     def reset_stats(self) -> None:

@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -12,15 +11,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.cli.stack.backoff import backoff_s, count_crash
+from pipeline.cli.stack.tether import tethered
 from pipeline.settings import MIB
 
-_TETHER = Path(__file__).with_name("tether.py")
 _LOG_BYTES = 32 * MIB
 _TAIL_BYTES = 4096
 
 
 def _never(_child: "Child") -> bool:
     return False
+
+
+def _itself(child: "Child") -> list[int]:
+    return [child.pid]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,8 @@ class Service:
     """Whether it does its work now; may take seconds and raise `Unavailable` when nobody can tell."""
     wedged: Callable[["Child"], bool] = _never
     """Whether it looks alive but leaves its work undone; asked like `works`."""
+    pids: Callable[["Child"], list[int]] = _itself
+    """Which processes do its work, for the ready line."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Its own variables, beside those that all have."""
     prepare: Callable[[], None] = lambda: None
@@ -158,7 +163,7 @@ class Child:
     def _spawn(self) -> "subprocess.Popen[bytes]":
         with self.log.open("ab") as log:
             return subprocess.Popen(  # noqa: S603  # our own commands
-                [sys.executable, "-S", "-E", str(_TETHER), str(os.getpid()), *self.service.command],
+                tethered(self.service.command),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -21,6 +21,7 @@ from pipeline.cli.stack.flower_conf import (
 )
 from pipeline.cli.stack.ports import LOOPBACK
 from pipeline.cli.stack.query_check import Inquirer
+from pipeline.cli.stack.serving_pids import read_serving_pids
 from pipeline.cli.stack.wedge import WEDGED_S, find_wedged_queues
 from pipeline.cli.stack.worker_metrics import empty_folder
 from pipeline.database import Database
@@ -96,7 +97,19 @@ class Plan:
         return Service("qdrant", _python(arguments), self._serves(port, "/readyz"), is_store=True)
 
     def _api(self) -> Service:
-        return Service("api", _python(["api"]), self._serves(self.stack.api_port, "/healthz"))
+        serves, count = self._serves(self.stack.api_port, "/healthz"), self.settings.api_processes
+        if count == 1:
+            return Service("api", _python(["api"]), serves)
+        counts = self.stack.folder / "metrics" / "api"
+        look = _SeveralLook(serves, counts, count=count)
+        return Service(
+            "api",
+            _python(["api"]),
+            works=look.works,
+            pids=lambda _child: read_serving_pids(counts),
+            environment={FOLDER_VARIABLE: str(counts)},
+            prepare=partial(empty_folder, counts),
+        )
 
     def _workers(self) -> list[Service]:
         ports = {"interactive": self.stack.interactive_metrics_port, "bulk": self.stack.bulk_metrics_port}
@@ -136,6 +149,22 @@ class Plan:
 
     def _serves(self, port: int, path: str) -> Callable[[Child], bool]:
         return lambda _child: self.inquirer.serves(port, path)
+
+
+class _SeveralLook:
+    """Sees whether the API works, and once after each start that all of its processes do; later losses it mends."""
+
+    def __init__(self, serves: Callable[[Child], bool], counts: Path, *, count: int) -> None:
+        self._serves = serves
+        self._counts = counts
+        self._count = count
+        self._complete = 0.0  # of which start
+
+    def works(self, child: Child) -> bool:
+        """Return whether it answers."""
+        if self._complete != child.started_at and len(read_serving_pids(self._counts)) == self._count:
+            self._complete = child.started_at
+        return self._complete == child.started_at and self._serves(child)
 
 
 class _FlowerLook:

@@ -9,8 +9,14 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Sequence
 
 _PR_SET_PDEATHSIG = 1
+
+
+def tethered(command: Sequence[str]) -> list[str]:
+    """Return what to run so that a command cannot outlive the thread that starts it."""
+    return [sys.executable, "-S", "-E", __file__, str(os.getpid()), *command]
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from api.__main__ import check_host
+from api.starting import check_host
 from pipeline.errors import ConfigurationError
 
 
