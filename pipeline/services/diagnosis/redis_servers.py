@@ -14,8 +14,8 @@ from pipeline.services.inspection import list_coverage
 from pipeline.settings import MIB, Settings
 
 _TIMEOUT_S = 2.0
-_BYTES_PER_TOKEN = 4
-_BYTES_PER_ENTRY = 200
+_BYTES_PER_TOKEN = 3
+_BYTES_PER_ENTRY = 160
 """Key, header and the server's own bookkeeping: a generous guess."""
 _NO_EVICTION = "noeviction"
 _NEARLY_FULL = 0.9
