@@ -23,6 +23,9 @@ _log = get_logger(__name__)
 
 _ANNOUNCE_S = 5.0
 
+_GC_OBJECTS = 50_000
+"""New objects between two looks for cycles: a slice of work makes that many, and cycles of none."""
+
 
 class ChildProcess:
     """A prefork child: opens its resources once, then runs jobs."""
@@ -35,6 +38,7 @@ class ChildProcess:
         """Build the resources of this process, which ends with the worker's main process, however that ends."""
         set_pdeathsig(signal.SIGKILL)
         self._context = open_worker_context(self._settings, worker=f"{os.uname().nodename}:{os.getpid()}")
+        gc.set_threshold(_GC_OBJECTS, 20, 50)
         gc.collect()
         gc.freeze()  # jobs make objects by the hundred thousand; what lives as long as the process need not be
 

@@ -85,22 +85,25 @@ def choose_slice(
     limit: int,
     max_bytes: int,
     also: Sequence[ColumnElement[bool]] = (),
-) -> list[int]:
-    """Return the next rows of a range, bounded by number and by bytes of text; at least one if there is any."""
+) -> tuple[list[int], bool]:
+    """Return the next rows of a range, at least one if there is any, and whether there are more after them.
+
+    Bounded by number and by bytes of text.
+    """
     statement = (
         select(_DOCUMENTS.c.pk, _DOCUMENTS.c.text_bytes)
         .where(*_served(corpus_pk, after=after, upto=upto), *also)
         .order_by(_DOCUMENTS.c.pk)
-        .limit(limit)
+        .limit(limit + 1)
     )
     chosen: list[int] = []
     total = 0
-    for pk, size in connection.execute(statement):
+    for pk, size in connection.execute(statement).all():
         total += size
-        if chosen and total > max_bytes:
-            break
+        if len(chosen) == limit or (chosen and total > max_bytes):
+            return chosen, True
         chosen.append(pk)
-    return chosen
+    return chosen, False
 
 
 def unfilled(spec_ids: Sequence[str], *, since: int) -> ColumnElement[bool]:

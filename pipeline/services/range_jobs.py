@@ -54,6 +54,9 @@ TURN_S = 2.0
 FINAL_ATTEMPTS = 5
 """Failed attempts in a row after which a range job is given up, and its run fails."""
 
+_MORE_OF_A_RANGE = 4
+"""Times as many documents as a slice of an event job has: nothing of them is embedded or placed."""
+
 _RUN = select(RunRow.id, RunRow.kind, RunRow.spec_id, RunRow.options, RunRow.upper_bound, RangeRunRow.expected).join(
     RangeRunRow, RangeRunRow.run_id == RunRow.id
 )
@@ -155,26 +158,22 @@ class RangeJobRunner:
 
     def _next_slice(self) -> tuple[list[ServedDocument], int, int]:
         """Return the next documents to look at, the row they reach to, and how many were passed over on the way."""
-        limit = 1 if self._job.is_suspicious else self._limits.slice_documents * 4
+        limit = 1 if self._job.is_suspicious else self._limits.slice_documents * _MORE_OF_A_RANGE
         with self._database.read() as connection:
-            pks = self._choose_slice(connection, after=self._cursor, limit=limit)
-            more = pks and self._choose_slice(connection, after=pks[-1], limit=1)
+            pks, more = choose_slice(
+                connection,
+                self._corpus.pk,
+                after=self._cursor,
+                upto=self._end,
+                limit=limit,
+                max_bytes=self._limits.slice_bytes,
+                also=self._conditions,
+            )
             end = pks[-1] if more else self._end
             skipped = 0
             if self._is_quick:
                 skipped = count_served(connection, self._corpus.pk, after=self._cursor, upto=end) - len(pks)
             return load_served(connection, pks), end, skipped
-
-    def _choose_slice(self, connection: Connection, *, after: int, limit: int) -> list[int]:
-        return choose_slice(
-            connection,
-            self._corpus.pk,
-            after=after,
-            upto=self._end,
-            limit=limit,
-            max_bytes=self._limits.slice_bytes,
-            also=self._conditions,
-        )
 
     def _examine(self, documents: Sequence[ServedDocument]) -> _Slice:
         """Recompute every document whose head is served."""
