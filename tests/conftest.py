@@ -1,5 +1,6 @@
 """Servers and processes shared by the whole suite. A server lives for the session, its content for one test."""
 
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,10 @@ from tests.support.processes import Processes
 from tests.support.valkey import ValkeyServer
 
 pytest_plugins = ["tests.support.databases"]
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Begun in the background of a script, and so would be every process that a test starts and then interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A shared machine may be slow for a moment; what is slow for long is caught by the time-out of a test.
 settings.register_profile("forefill", deadline=None)
