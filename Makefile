@@ -40,7 +40,7 @@ format: env
 	$(BIN)/ruff check --fix .
 
 test: $(ENGINE)
-	$(BIN)/python -m pytest -m "not long" --numprocesses 2 --dist worksteal
+	$(BIN)/python -m pytest -m "not long" --numprocesses 3 --dist worksteal
 
 test-long: $(ENGINE)
 	$(BIN)/python -m pytest
