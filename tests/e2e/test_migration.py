@@ -10,6 +10,7 @@ import pytest
 
 from tests.support import sample
 from tests.support.polling import eventually
+from tests.support.readers import AskingThreads
 from tests.support.stack import Stack
 from tests.unit.tokenizers.reference import official
 
@@ -28,37 +29,19 @@ class Answers:
     """Questions whose ids are not those of the spec that the answer names."""
 
 
-class Readers:
+class Readers(AskingThreads):
     """Threads that ask with texts, and compare every answer with the tokenizer of the spec it names."""
 
     def __init__(self, url: str, questions: Sequence[str], *, count: int) -> None:
         self.answers = Answers()
-        self._url, self._questions = url, questions
-        self._over, self._lock = threading.Event(), threading.Lock()
-        self._errors: list[BaseException] = []
-        self._threads = [threading.Thread(target=self._read, args=(number,)) for number in range(count)]
-        for thread in self._threads:
-            thread.start()
+        self._lock = threading.Lock()
+        super().__init__(url, questions, count=count)
 
     def stop(self) -> Answers:
-        self._over.set()
-        for thread in self._threads:
-            thread.join(timeout=30)
-        if self._errors:
-            raise self._errors[0]
+        self.end()
         return self.answers
 
-    def _read(self, number: int) -> None:
-        try:
-            with httpx.Client(base_url=self._url, timeout=30) as api:
-                turn = number
-                while not self._over.is_set():
-                    self._ask(api, self._questions[turn % len(self._questions)])
-                    turn += 1
-        except BaseException as error:  # noqa: BLE001  # handed to the test's thread by `stop`
-            self._errors.append(error)
-
-    def _ask(self, api: httpx.Client, query: str) -> None:
+    def ask(self, api: httpx.Client, query: str) -> None:
         body = {"corpus": CORPUS, "query": query, "top_k": 8, "include_text": True}
         response = api.post("/v1/retrieve", json=body)
         assert response.status_code == 200, response.text

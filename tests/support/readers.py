@@ -17,25 +17,59 @@ class Seen:
     """Sentences about passages that should not have been there any more."""
 
 
-class Readers:
-    """Threads that ask the API in a loop until stopped.
+class AskingThreads:
+    """Threads that go through questions in a loop until they are ended; `ask` is a subclass' own."""
 
-    A passage is stale if its document had been published in a newer generation, or deleted, before the query began.
-    """
-
-    def __init__(self, api_url: str, corpus: str, questions: Sequence[str], *, count: int) -> None:
+    def __init__(self, api_url: str, questions: Sequence[str], *, count: int) -> None:
+        """Start asking; whatever `ask` needs must be there already."""
         self._url = api_url
-        self._corpus = corpus
         self._questions = questions
-        self._lock = threading.Lock()
-        self._least: dict[str, int] = {}
-        self._gone: set[str] = set()
-        self._seen = Seen()
         self._errors: list[BaseException] = []
         self._over = threading.Event()
         self._threads = [threading.Thread(target=self._read, args=(number,)) for number in range(count)]
         for thread in self._threads:
             thread.start()
+
+    def ask(self, api: httpx.Client, query: str) -> None:
+        """Ask one question; called by all threads."""
+        raise AssertionError(f"{type(self).__name__} does not say what to do with {query!r} at {api.base_url}")
+
+    def end(self) -> None:
+        """Stop all threads.
+
+        Raises:
+            BaseException: What went wrong in one of them.
+        """
+        self._over.set()
+        for thread in self._threads:
+            thread.join(timeout=30)
+        if self._errors:
+            raise self._errors[0]
+
+    def _read(self, number: int) -> None:
+        try:
+            with httpx.Client(base_url=self._url, timeout=30) as api:
+                turn = number
+                while not self._over.is_set():
+                    self.ask(api, self._questions[turn % len(self._questions)])
+                    turn += 1
+        except BaseException as error:  # noqa: BLE001  # handed to the test's thread by `end`
+            self._errors.append(error)
+
+
+class Readers(AskingThreads):
+    """Threads that notice misses and stale passages.
+
+    A passage is stale if its document had been published in a newer generation, or deleted, before the query began.
+    """
+
+    def __init__(self, api_url: str, corpus: str, questions: Sequence[str], *, count: int) -> None:
+        self._corpus = corpus
+        self._lock = threading.Lock()
+        self._least: dict[str, int] = {}
+        self._gone: set[str] = set()
+        self._seen = Seen()
+        super().__init__(api_url, questions, count=count)
 
     def expect(self, documents: Mapping[str, str]) -> None:
         """From now on these documents' passages must be one generation newer."""
@@ -54,24 +88,11 @@ class Readers:
         Raises:
             BaseException: What went wrong in a reader.
         """
-        self._over.set()
-        for thread in self._threads:
-            thread.join(timeout=30)
-        if self._errors:
-            raise self._errors[0]
+        self.end()
         return self._seen
 
-    def _read(self, number: int) -> None:
-        try:
-            with httpx.Client(base_url=self._url, timeout=30) as api:
-                turn = number
-                while not self._over.is_set():
-                    self._ask(api, self._questions[turn % len(self._questions)])
-                    turn += 1
-        except BaseException as error:  # noqa: BLE001  # handed to the test's thread by `stop`
-            self._errors.append(error)
-
-    def _ask(self, api: httpx.Client, query: str) -> None:
+    def ask(self, api: httpx.Client, query: str) -> None:
+        """Ask, and look at what came back."""
         with self._lock:
             least, gone = dict(self._least), set(self._gone)
         answer = api.post("/v1/retrieve", json={"corpus": self._corpus, "query": query, "top_k": 10})
