@@ -2,15 +2,14 @@
 
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import UUID
 
 _RECORD = struct.Struct("<16sII")
 _POINT_BYTES = 16
 
 
-@dataclass(frozen=True, slots=True)
-class PassageSpan:
+class PassageSpan(NamedTuple):
     """Where one passage stands in its document."""
 
     key: bytes
@@ -23,12 +22,12 @@ class PassageSpan:
 
 def pack_spans(spans: Iterable[PassageSpan]) -> bytes:
     """Pack spans into 24 bytes each."""
-    return b"".join(_RECORD.pack(span.key, span.start, span.end) for span in spans)
+    return b"".join([_RECORD.pack(*span) for span in spans])
 
 
 def unpack_spans(packed: bytes) -> list[PassageSpan]:
     """Read what `pack_spans` wrote."""
-    return [PassageSpan(*record) for record in _RECORD.iter_unpack(packed)]
+    return list(map(PassageSpan._make, _RECORD.iter_unpack(packed)))
 
 
 def pack_points(point_ids: Sequence[str]) -> bytes:

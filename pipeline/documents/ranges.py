@@ -1,6 +1,6 @@
 """Walking over a corpus' served documents in the order of their rows: by keyset, in constant memory."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +28,7 @@ class LedgerRecord:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ServedDocument:
-    """One document that search can find, with what SQL knows of it."""
+    """One document that search can find."""
 
     pk: int
     id: str
@@ -42,8 +42,6 @@ class ServedDocument:
     text_bytes: int
     last_error: str | None
     spans: tuple[PassageSpan, ...]
-    ledger: Mapping[str, LedgerRecord]
-    """By spec id."""
 
     @property
     def is_head(self) -> bool:
@@ -132,7 +130,7 @@ def in_sample(modulus: int, *, seed: int) -> ColumnElement[bool]:
 
 
 def load_served(connection: Connection, pks: Sequence[int]) -> list[ServedDocument]:
-    """Read documents with texts, passages and ledger, in the order of their rows."""
+    """Read documents with texts and passages, in the order of their rows."""
     statement = (
         select(
             _DOCUMENTS.c.pk,
@@ -152,23 +150,33 @@ def load_served(connection: Connection, pks: Sequence[int]) -> list[ServedDocume
         .order_by(_DOCUMENTS.c.pk)
     )
     rows = connection.execute(statement).all()
-    ledger = _load_ledger(connection, pks)
-    return [
+    return [  # by position, which takes a fifth of the time of by name
         ServedDocument(
-            pk=row.pk,
-            id=row.id,
-            generation=row.generation,
-            served_generation=row.served_generation,
-            state=row.state,
-            bucket=row.bucket,
-            text=row.text if row.generation == row.served_generation else None,
-            text_bytes=row.text_bytes,
-            last_error=row.last_error,
-            spans=tuple(unpack_spans(row.passages)),
-            ledger=ledger.get(row.pk, {}),
+            pk=pk,
+            id=name,
+            generation=head,
+            served_generation=served,
+            state=state,
+            bucket=bucket,
+            text=text if head == served else None,
+            text_bytes=size,
+            last_error=error,
+            spans=tuple(unpack_spans(passages)),
         )
-        for row in rows
+        for pk, name, head, served, state, bucket, size, error, text, passages in rows
     ]
+
+
+def load_ledger(connection: Connection, pks: Sequence[int]) -> dict[int, dict[str, LedgerRecord]]:
+    """Return what the ledger knows of documents, by row and spec id."""
+    statement = select(
+        LedgerRow.document_pk, LedgerRow.spec_id, LedgerRow.generation, LedgerRow.token_counts, LedgerRow.written_at
+    ).where(LedgerRow.document_pk.in_(pks))
+    found: dict[int, dict[str, LedgerRecord]] = {}
+    for pk, spec_id, generation, counts, written_at in connection.execute(statement):
+        record = LedgerRecord(generation, np.frombuffer(counts, dtype="<u4"), written_at)
+        found.setdefault(pk, {})[spec_id] = record
+    return found
 
 
 def lock_still_served(connection: Connection, documents: Sequence[ServedDocument]) -> set[int]:
@@ -213,14 +221,3 @@ def _served(corpus_pk: int, *, after: int, upto: int) -> tuple[ColumnElement[boo
         _DOCUMENTS.c.pk <= upto,
         _DOCUMENTS.c.served_generation > 0,
     )
-
-
-def _load_ledger(connection: Connection, pks: Sequence[int]) -> dict[int, dict[str, LedgerRecord]]:
-    statement = select(
-        LedgerRow.document_pk, LedgerRow.spec_id, LedgerRow.generation, LedgerRow.token_counts, LedgerRow.written_at
-    ).where(LedgerRow.document_pk.in_(pks))
-    found: dict[int, dict[str, LedgerRecord]] = {}
-    for pk, spec_id, generation, counts, written_at in connection.execute(statement):
-        record = LedgerRecord(generation, np.frombuffer(counts, dtype="<u4"), written_at)
-        found.setdefault(pk, {})[spec_id] = record
-    return found

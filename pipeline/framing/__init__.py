@@ -1,6 +1,7 @@
 """Frames as data, segments, and the reference ids that every assembled prompt must equal."""
 
 from pipeline.framing.frame import Frame, known_frames, packaged_frame, parse_frame
+from pipeline.framing.ragged import RaggedIds
 from pipeline.framing.rendering import (
     context_ends,
     context_segments,
@@ -24,6 +25,7 @@ __all__ = [
     "NO_IDS",
     "Control",
     "Frame",
+    "RaggedIds",
     "Segment",
     "Text",
     "TextEncoder",

@@ -26,7 +26,7 @@ from pipeline.retrieval.embedding import Embedding, PassageEmbedder
 from pipeline.retrieval.points import point_ids
 from pipeline.retrieval.vector_index import Point, PointMove, PointState, Tombstone, VectorIndexWriter
 from pipeline.token_cache.codec import Entry
-from pipeline.tokenizers import EncodedPassage, TokenSpec, encode_passages
+from pipeline.tokenizers import EncodedPassages, TokenSpec, encode_passages
 
 
 class EntryWriter(Protocol):
@@ -65,7 +65,7 @@ class Prepared:
     work: DocumentWork
     passages: tuple[Passage, ...]
     point_ids: tuple[str, ...]
-    encoded: dict[str, list[EncodedPassage]]
+    encoded: dict[str, EncodedPassages]
     """Spec id to one encoded passage each."""
     embeddings: dict[str, Embedding] = field(default_factory=dict)
     """Point id to its vectors, for points that are not served yet."""
@@ -257,7 +257,7 @@ class Publisher:
         return point_ids(self._collection, document_id=work.id, passage_keys=keys)
 
 
-def _encode(spec: TokenSpec, passages: Sequence[Passage]) -> list[EncodedPassage]:
+def _encode(spec: TokenSpec, passages: Sequence[Passage]) -> EncodedPassages:
     return encode_passages(spec, [passage.text for passage in passages])
 
 

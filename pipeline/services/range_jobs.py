@@ -21,6 +21,7 @@ from pipeline.documents.ranges import (
     choose_slice,
     count_served,
     in_sample,
+    load_ledger,
     load_served,
     lock_still_served,
     publish_anew,
@@ -56,6 +57,9 @@ FINAL_ATTEMPTS = 5
 
 _MORE_OF_A_RANGE = 4
 """Times as many documents as a slice of an event job has: nothing of them is embedded or placed."""
+_QUICK_S = 0.25
+"""A slice below that is followed by one of twice as many documents: each costs a dozen statements, whatever its size."""
+_MAX_SLICE_DOCUMENTS = 2048
 
 _RUN = select(RunRow.id, RunRow.kind, RunRow.spec_id, RunRow.options, RunRow.upper_bound, RangeRunRow.expected).join(
     RangeRunRow, RangeRunRow.run_id == RunRow.id
@@ -85,6 +89,7 @@ class RangeJobRunner:
         self._end = job.range_end
         self._cursor = job.cursor or 0
         self._limits = limits or JobLimits()
+        self._slice_documents = self._limits.slice_documents * _MORE_OF_A_RANGE
         with self._database.read() as connection:
             run = connection.execute(_RUN.where(RunRow.id == self._run_id)).one()
             self._corpus = get_corpus_by_pk(connection, job.corpus_pk)
@@ -120,7 +125,10 @@ class RangeJobRunner:
                 with self._database.write() as connection:
                     yield_job(connection, self._job)
                 return "yielded"
+            began = time.monotonic()
             self._work_slice()
+            if time.monotonic() - began < _QUICK_S:
+                self._slice_documents = min(2 * self._slice_documents, _MAX_SLICE_DOCUMENTS)
         with self._database.write() as connection:
             finish(connection, self._job, state=JobState.SUCCEEDED)
         with self._database.write() as connection:
@@ -158,7 +166,7 @@ class RangeJobRunner:
 
     def _next_slice(self) -> tuple[list[ServedDocument], int, int]:
         """Return the next documents to look at, the row they reach to, and how many were passed over on the way."""
-        limit = 1 if self._job.is_suspicious else self._limits.slice_documents * _MORE_OF_A_RANGE
+        limit = 1 if self._job.is_suspicious else self._slice_documents
         with self._database.read() as connection:
             pks, more = choose_slice(
                 connection,
@@ -236,12 +244,15 @@ class RangeJobRunner:
         if self._is_quick:
             return {}
         differences: dict[int, list[str]] = {}
+        with self._database.read() as connection:
+            ledger = load_ledger(connection, [each.document.pk for each in recomputed])
         for spec in self._specs:
             keys = [key for each in recomputed for key in each.keys]
             stored = iter(self._resources.cache.read(spec.fingerprint, keys))
             for each in recomputed:
                 entries = [next(stored) for _ in each.keys]
-                sentences = compare(each, spec.spec_id, entries, epoch_at=self._epoch_at)
+                known = ledger.get(each.document.pk, {}).get(spec.spec_id)
+                sentences = compare(each, spec.spec_id, entries, ledger=known, epoch_at=self._epoch_at)
                 differences.setdefault(each.document.pk, []).extend(sentences)
         for each in recomputed:
             if each.cuts_moved:
@@ -252,7 +263,7 @@ class RangeJobRunner:
 
     def _fill(self, recomputed: Sequence[Recomputed]) -> None:
         for spec in self._specs:
-            pairs = [pair for each in recomputed for pair in each.pairs(spec.spec_id)]
+            pairs = [pair for each in recomputed for pair in zip(each.keys, each.entries(spec.spec_id), strict=True)]
             self._resources.cache.write(spec.fingerprint, pairs)
 
     def _store(

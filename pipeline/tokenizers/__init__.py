@@ -6,6 +6,7 @@ from pipeline.tokenizers.golden_ids import Golden, compute_golden, golden_texts,
 from pipeline.tokenizers.hf import HfTokenizer, load_hf, require_same_as_file
 from pipeline.tokenizers.pieces import (
     EncodedPassage,
+    EncodedPassages,
     encode_header,
     encode_passage,
     encode_passages,
@@ -31,6 +32,7 @@ __all__ = [
     "CANONICAL_FORM_VERSION",
     "MAX_TOKENIZER_BYTES",
     "EncodedPassage",
+    "EncodedPassages",
     "GigatokenTwin",
     "Golden",
     "HfTokenizer",

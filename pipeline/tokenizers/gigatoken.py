@@ -6,32 +6,34 @@ kinds of text are always the reference's: those over `MAX_CHARACTERS`, since wha
 on must be refused alike, and those with characters too new for this Python, which may be letters to one library only
 (`U+2B73A'll` is an example). Elsewhere no difference is known, whichever code point.
 
-Build after fork: the library starts a thread. Texts go to it one by one, which costs a third of a microsecond each; its
-batches would need a hundred microseconds, a thread pool or a second set of caches. It does not take two calls at once,
-and it remembers every word it has met, so the twin locks, and is built anew when memory has grown.
+Build after fork: the library starts a thread. Many texts go to it as one batch, computed by the calling thread, which
+fills one array; fewer than `_FEW` one by one, since a batch costs a hundred microseconds whatever is in it. It does not
+take two calls at once, and it remembers every word it has met, so the twin locks, and is built anew when memory has
+grown.
 """
 
 import hashlib
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import psutil
 
 from pipeline.errors import InvalidInput, is_panic
-from pipeline.framing import TokenIds
+from pipeline.framing import RaggedIds, TokenIds
 from pipeline.telemetry import metrics
 from pipeline.telemetry.logs import get_logger
 from pipeline.tokenizers.hf import HfTokenizer
 from pipeline.tokenizers.tiktoken_bpe import TiktokenTokenizer
 from pipeline.tokenizers.tokenizer import Tokenizer
 from pipeline.tokenizers.twin_texts import twin_texts
-from pipeline.tokenizers.unicode_versions import is_assigned
+from pipeline.tokenizers.unicode_versions import is_assigned_utf8
 from pipeline.tokenizers.vocabulary import read_rank_file, vocabulary_definition
 
 CHECK_EVERY = 500
@@ -40,6 +42,8 @@ MAX_CHARACTERS = 64 * 1024
 """Characters of the longest text that the twin encodes."""
 
 _LIBRARY = "gigatoken"
+_FEW = 32
+"""Texts that take as long one by one as in a batch."""
 _LOOK_EVERY = 4000
 """Texts after which the process' memory is looked at, which takes up to 0.4 ms."""
 _MAX_GROWTH_BYTES = 256 * 1024 * 1024
@@ -69,6 +73,9 @@ class TwinBackend(Protocol):
 
     def encode(self, text: bytes, /) -> TokenIds:
         """Return the ids of UTF-8."""
+
+    def encode_batch(self, texts: list[bytes], /, *, parallel: bool) -> Any:
+        """Return the ids of each text as a ragged `awkward.Array`."""
 
 
 class GigatokenTwin:
@@ -109,7 +116,7 @@ class GigatokenTwin:
         """
         return self.encode_batch((text,))[0]
 
-    def encode_batch(self, texts: Sequence[str]) -> list[TokenIds]:
+    def encode_batch(self, texts: Sequence[str]) -> RaggedIds:
         """Return the ids of each text.
 
         Raises:
@@ -117,10 +124,9 @@ class GigatokenTwin:
         """
         if not self.is_trusted:
             return self.reference.encode_batch(texts)
-        canonical = self.reference.canonical
-        data = [canonical(text) for text in texts]
-        if not all(map(_is_for_twin, texts)):
-            return [self.encode(text) for text in texts] if len(texts) > 1 else self.reference.encode_batch(texts)
+        data = list(map(self.reference.canonical, texts))
+        if not _are_for_twin(texts, data):
+            return self._each_by_its_own(texts)
         try:
             found, due = self._computed(data)
         except _FAULTS as fault:
@@ -156,24 +162,28 @@ class GigatokenTwin:
         Args:
             texts: Those that are the reference's anyway, and those that it refuses, are left out.
         """
+        chosen: list[tuple[str, TokenIds]] = []
+        data: list[bytes] = []
         for text in texts:
-            try:
-                expected = self.reference.encode(text)
-            except InvalidInput:
-                continue
-            if not _is_for_twin(text):
-                continue
-            if not _same(self._backend.encode(self.reference.canonical(text)), expected):
+            with suppress(InvalidInput):
+                canonical = self.reference.canonical(text)
+                if _are_for_twin((text,), (canonical,)):
+                    chosen.append((text, self.reference.encode(text)))
+                    data.append(canonical)
+        for (text, expected), each, of_batch in zip(chosen, data, self._batch(data), strict=True):
+            if not (_same(self._backend.encode(each), expected) and _same(of_batch, expected)):
                 return text
         return None
 
-    def _computed(self, data: Sequence[bytes]) -> tuple[list[TokenIds], range]:
+    def _each_by_its_own(self, texts: Sequence[str]) -> RaggedIds:
+        if len(texts) == 1:
+            return self.reference.encode_batch(texts)
+        return RaggedIds.of([self.encode(text) for text in texts])
+
+    def _computed(self, data: list[bytes]) -> tuple[RaggedIds, range]:
         """Return the ids of each text, and the places of those to check."""
         with self._lock:
-            encode = self._backend.encode
-            found = [encode(each) for each in data]
-            for ids in found:
-                ids.flags.writeable = False  # what is cut out of them is handed on without a copy
+            found = self._batch(data) if len(data) > _FEW else RaggedIds.of(list(map(self._backend.encode, data)))
             due = range(self._until_check, len(data), CHECK_EVERY)
             self._until_check = (due[-1] + CHECK_EVERY if due else self._until_check) - len(data)
             self._until_look -= len(data)
@@ -181,6 +191,10 @@ class GigatokenTwin:
                 self._until_look = _LOOK_EVERY
                 self._forget_words()
             return found, due
+
+    def _batch(self, data: list[bytes]) -> RaggedIds:
+        layout = self._backend.encode_batch(data, parallel=False).layout
+        return RaggedIds.end_to_end(layout.content.data, layout.offsets.data)
 
     def _forget_words(self) -> None:
         """Build anew if the process has grown since it was built: text that never repeats fills 100 bytes a word."""
@@ -195,7 +209,7 @@ class GigatokenTwin:
         self._distrust(reason="other ids", text_sha256=hashlib.sha256(text.encode()).hexdigest())
         return False
 
-    def _reference_instead(self, texts: Sequence[str], *, fault: BaseException) -> list[TokenIds]:
+    def _reference_instead(self, texts: Sequence[str], *, fault: BaseException) -> RaggedIds:
         expected = self.reference.encode_batch(texts)  # refusing is no fault where the reference does, too
         self._distrust(reason=type(fault).__name__)
         return expected
@@ -247,8 +261,11 @@ def _built(reference: Reference) -> TwinBackend:
         return BPETokenizer.from_tiktoken(path, _SCHEMES[reference.encoding], {})
 
 
-def _is_for_twin(text: str) -> bool:
-    return len(text) <= MAX_CHARACTERS and is_assigned(text)
+def _are_for_twin(texts: Sequence[str], canonical: Sequence[bytes]) -> bool:
+    """Tell whether none is the reference's; normalizing takes away no character that is too new."""
+    if max(map(len, texts), default=0) > MAX_CHARACTERS:
+        return False
+    return is_assigned_utf8(b"".join([data for text, data in zip(texts, canonical, strict=True) if not text.isascii()]))
 
 
 def _same(found: TokenIds, expected: TokenIds) -> bool:

@@ -14,7 +14,7 @@ import orjson
 from tokenizers import Tokenizer as Backend
 
 from pipeline.errors import ExactnessError, InvalidInput
-from pipeline.framing import TokenIds
+from pipeline.framing import RaggedIds, TokenIds
 from pipeline.tokenizers.byte_level import spelled_bytes
 from pipeline.tokenizers.refusals import raise_for_panic, require_utf8
 from pipeline.tokenizers.tokenizer_json import TokenizerDefinition, parse_tokenizer_json, whole_file_json
@@ -84,13 +84,13 @@ class HfTokenizer:
         except BaseException as error:  # noqa: BLE001  # a panic in Rust derives from nothing narrower
             raise_for_panic(error, encoding=self.encoding)
 
-    def encode_batch(self, texts: Sequence[str]) -> list[TokenIds]:
+    def encode_batch(self, texts: Sequence[str]) -> RaggedIds:
         """Return the ids of each text, one after the other: the library's own batches need threads.
 
         Raises:
             InvalidInput: As for `encode`, for one of them.
         """
-        return [self.encode(text) for text in texts]
+        return RaggedIds.of([self.encode(text) for text in texts])
 
     def decode(self, ids: TokenIds) -> str:
         """Return the text of ids, as the normalizer left it.

@@ -7,14 +7,18 @@ the seam, or the ids depend on which neighbour follows, the edge is unsafe and t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.errors import InvalidInput
-from pipeline.framing import TokenIds, question_segments, reference_ids
+from pipeline.framing import RaggedIds, TokenIds, question_segments, reference_ids
 from pipeline.tokenizers.spec import Neighbour, TokenSpec, common_ids, header_ids, same_ids, without_guard
 
 _WINDOW_CHARACTERS = 32
-_BATCH_PASSAGES = 512
-"""Passages in one call of a tokenizer: what is copied for it stays below a few megabytes."""
+_BATCH_PASSAGES = 4096
+"""Passages in one call of a tokenizer: what is copied for it stays below a few dozen megabytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,28 @@ class EncodedPassage:
     def token_count(self) -> int:
         """Return the number of ids, the separator's included."""
         return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncodedPassages(Sequence[EncodedPassage]):
+    """Passages encoded together: their ids in one array, and an object for each only when asked for."""
+
+    ids: RaggedIds
+    right_safe: NDArray[np.bool_]
+    """Of each passage."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @overload
+    def __getitem__(self, index: int) -> EncodedPassage: ...
+    @overload
+    def __getitem__(self, index: slice) -> "EncodedPassages": ...
+    def __getitem__(self, index: int | slice) -> "EncodedPassage | EncodedPassages":
+        """Return one passage, or several over the same memory."""
+        if isinstance(index, slice):
+            return EncodedPassages(self.ids.part(index), self.right_safe[index])
+        return EncodedPassage(ids=self.ids[index], right_safe=bool(self.right_safe[index]))
 
 
 def encode_passage(spec: TokenSpec, text: str) -> EncodedPassage:
@@ -50,33 +76,51 @@ def encode_passage(spec: TokenSpec, text: str) -> EncodedPassage:
     return EncodedPassage(ids=ids, right_safe=True)
 
 
-def encode_passages(spec: TokenSpec, texts: Sequence[str]) -> list[EncodedPassage]:
+def encode_passages(spec: TokenSpec, texts: Sequence[str]) -> EncodedPassages:
     """Encode passages as `encode_passage` does each, in few calls of the tokenizer.
 
     Raises:
         InvalidInput: One of the texts is refused; which one is found by encoding each alone.
     """
-    return [
-        passage
-        for start in range(0, len(texts), _BATCH_PASSAGES)
-        for passage in _encode_batch(spec, texts[start : start + _BATCH_PASSAGES])
+    batches = [
+        _encode_batch(spec, texts[start : start + _BATCH_PASSAGES]) for start in range(0, len(texts), _BATCH_PASSAGES)
     ]
+    return EncodedPassages(
+        RaggedIds.concatenated([batch.ids for batch in batches]),
+        np.concatenate([np.zeros(0, dtype=np.bool_), *(batch.right_safe for batch in batches)]),
+    )
 
 
-def _encode_batch(spec: TokenSpec, texts: Sequence[str]) -> list[EncodedPassage]:
+def _encode_batch(spec: TokenSpec, texts: Sequence[str]) -> EncodedPassages:
     for text in texts:
         _require_passage(text)
     header, separator, guard = spec.frame.header_text(1), spec.frame.separator, spec.next_header.text
-    bodies = [text + separator for text in texts]
-    framed = spec.tokenizer.encode_batch([header + body + guard for body in bodies])
-    ids = [_without_frame(spec, each) for each in framed]
-    safe = _are_same_before_all(spec, bodies)
-    return [
-        EncodedPassage(ids=spec.tokenizer.encode(body), right_safe=False)
-        if found is None or not same
-        else EncodedPassage(ids=found, right_safe=True)
-        for body, found, same in zip(bodies, ids, safe, strict=True)
+    framed = spec.tokenizer.encode_batch([f"{header}{text}{separator}{guard}" for text in texts])
+    bodies, safe = _bodies_of(spec, framed)
+    if not spec.cuts_behind_passages:
+        safe &= _are_same_before_all(spec, [text + separator for text in texts])
+    if safe.all():
+        return EncodedPassages(bodies, safe)
+    alone = [
+        ids if is_safe else spec.tokenizer.encode(text + separator)
+        for ids, is_safe, text in zip(bodies, safe.tolist(), texts, strict=True)
     ]
+    return EncodedPassages(RaggedIds.of(alone), safe)
+
+
+def _bodies_of(spec: TokenSpec, framed: RaggedIds) -> tuple[RaggedIds, NDArray[np.bool_]]:
+    """Return the bodies' parts of the ids of framed bodies, and for each whether both its seams are token edges."""
+    header, guard = spec.header_ids[0], spec.next_header.ids
+    starts, stops = framed.starts + len(header), framed.stops - len(guard)
+    whole = starts <= stops
+    (which,) = np.nonzero(whole)
+    whole[which] = _stand_at(framed.starts[which], header, framed.ids) & _stand_at(stops[which], guard, framed.ids)
+    return RaggedIds(framed.ids, starts, np.maximum(starts, stops)), whole
+
+
+def _stand_at(positions: NDArray[np.int64], wanted: TokenIds, ids: TokenIds) -> NDArray[np.bool_]:
+    """Tell of each position whether the wanted ids stand there; none reaches past the end."""
+    return np.asarray((ids[positions[:, None] + np.arange(len(wanted))] == wanted).all(axis=1))
 
 
 def encode_header(spec: TokenSpec, number: int) -> TokenIds:
@@ -108,7 +152,7 @@ def question_ids(spec: TokenSpec, question: str) -> TokenIds:
 
 
 def _require_passage(text: str) -> None:
-    if not text or text[0].isspace() or text[-1].isspace():
+    if not text or text.strip() != text:
         raise InvalidInput("a passage is never empty and has no white space at its ends")
 
 
@@ -137,16 +181,14 @@ def _same_before_all(spec: TokenSpec, body: str) -> bool:
     return common_ids(spec.tokenizer, window, neighbours=spec.neighbours) is not None
 
 
-def _are_same_before_all(spec: TokenSpec, bodies: Sequence[str]) -> list[bool]:
-    """Tell it of each body, as `_same_before_all` does."""
-    if spec.cuts_behind_passages:
-        return [True] * len(bodies)
+def _are_same_before_all(spec: TokenSpec, bodies: Sequence[str]) -> NDArray[np.bool_]:
+    """Tell of each body whether the ids next to its edge are the same before every neighbour."""
     windows = [body[-_WINDOW_CHARACTERS:] for body in bodies]
     first, *others = (_bytes_before(spec, windows, neighbour=neighbour) for neighbour in spec.neighbours)
     same = [found is not None for found in first]
     for other in others:
         same = [so_far and left == right for so_far, left, right in zip(same, first, other, strict=True)]
-    return same
+    return np.array(same, dtype=np.bool_)
 
 
 def _bytes_before(spec: TokenSpec, windows: Sequence[str], *, neighbour: Neighbour) -> list[bytes | None]:

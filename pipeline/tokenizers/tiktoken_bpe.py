@@ -11,7 +11,7 @@ from importlib import metadata
 import tiktoken
 
 from pipeline.errors import ExactnessError, InvalidInput
-from pipeline.framing import TokenIds
+from pipeline.framing import RaggedIds, TokenIds
 from pipeline.tokenizers.refusals import raise_for_panic, require_utf8
 from pipeline.tokenizers.tokenizer import TokenizerIdentity
 from pipeline.tokenizers.vocabulary import VocabularyDefinition, load_ranks, vocabulary_definition
@@ -71,13 +71,13 @@ class TiktokenTokenizer:
         except BaseException as error:  # noqa: BLE001  # a panic in Rust derives from nothing narrower
             raise_for_panic(error, encoding=self.encoding)
 
-    def encode_batch(self, texts: Sequence[str]) -> list[TokenIds]:
+    def encode_batch(self, texts: Sequence[str]) -> RaggedIds:
         """Return the ids of each text, one after the other: the library's own batches need threads and make lists.
 
         Raises:
             InvalidInput: As for `encode`, for one of them.
         """
-        return [self.encode(text) for text in texts]
+        return RaggedIds.of([self.encode(text) for text in texts])
 
     def decode(self, ids: TokenIds) -> str:
         """Return the text of ids.

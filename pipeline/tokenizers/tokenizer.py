@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from pipeline.framing import TextEncoder, TokenIds
+from pipeline.framing import RaggedIds, TextEncoder, TokenIds
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Tokenizer(TextEncoder, Protocol):
         """Return the ids that only a frame may write."""
         ...
 
-    def encode_batch(self, texts: Sequence[str]) -> list[TokenIds]:
+    def encode_batch(self, texts: Sequence[str]) -> RaggedIds:
         """Return the ids of each text, as `encode` gives them, in less time where there is a way.
 
         Raises:

@@ -28,7 +28,7 @@ from pipeline.retrieval.embedding import Embedding
 from pipeline.services import publishing
 from pipeline.services.event_jobs import EventJobRunner, JobLimits
 from pipeline.services.specs import ensure_spec
-from pipeline.tokenizers import EncodedPassage, TokenSpec, encode_passages, load_spec
+from pipeline.tokenizers import EncodedPassages, TokenSpec, encode_passages, load_spec
 from tests.support.fence_world import LineSplitter, NamedEmbedder
 from tests.support.publication_twin import DocumentRows, Lease, PublicationRules
 from tests.support.write_path import (
@@ -263,8 +263,8 @@ class PanicException(BaseException):
     """What a panic in Rust becomes: no `Exception`."""
 
 
-def breaks_at_poison(error: BaseException) -> Callable[[TokenSpec, Sequence[str]], list[EncodedPassage]]:
-    def encode(spec: TokenSpec, texts: Sequence[str]) -> list[EncodedPassage]:
+def breaks_at_poison(error: BaseException) -> Callable[[TokenSpec, Sequence[str]], EncodedPassages]:
+    def encode(spec: TokenSpec, texts: Sequence[str]) -> EncodedPassages:
         if any("poison" in text for text in texts):
             raise error
         return encode_passages(spec, texts)

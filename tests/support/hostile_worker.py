@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from celery.__main__ import main
 
-from pipeline.framing import TokenIds
+from pipeline.framing import RaggedIds, TokenIds
 from pipeline.tokenizers import GigatokenTwin
 from pipeline.tokenizers.tiktoken_bpe import TiktokenTokenizer
 
@@ -48,7 +48,7 @@ def _encode_or_suffer(self: TiktokenTokenizer, text: str) -> TokenIds:
     return _encode(self, text)
 
 
-def _encode_batch_or_suffer(self: GigatokenTwin, texts: Sequence[str]) -> list[TokenIds]:
+def _encode_batch_or_suffer(self: GigatokenTwin, texts: Sequence[str]) -> RaggedIds:
     for text in texts:
         _suffer(text)
     return _encode_batch(self, texts)

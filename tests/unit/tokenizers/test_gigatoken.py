@@ -6,7 +6,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import islice
+from typing import Any
 
+import awkward  # type: ignore[import-untyped]  # has no stubs
 import numpy as np
 import pytest
 import structlog.testing
@@ -70,6 +72,10 @@ class Liar:
         self.calls += 1
         ids = self._true.encode(text)
         return ids if self.calls <= self._left else self._lie(ids)
+
+    def encode_batch(self, texts: list[bytes], /, *, parallel: bool) -> Any:
+        assert not parallel
+        return awkward.values_astype(awkward.Array([self.encode(text) for text in texts]), np.uint32)
 
 
 def one_off(ids: TokenIds) -> TokenIds:
