@@ -41,6 +41,13 @@ class RaggedIds:
         """Return some of the texts, over the same memory."""
         return RaggedIds(self.ids, self.starts[which], self.stops[which])
 
+    def trimmed(self) -> "RaggedIds":
+        """Return the same texts over as much of the memory as they reach over."""
+        if not len(self):
+            return RaggedIds(NO_IDS, NO_POSITIONS, NO_POSITIONS)
+        first = self.starts.min()
+        return RaggedIds(self.ids[first : self.stops.max()], self.starts - first, self.stops - first)
+
     @classmethod
     def end_to_end(cls, ids: TokenIds, offsets: NDArray[np.int64]) -> "RaggedIds":
         """Return texts that follow each other without gaps.

@@ -8,7 +8,7 @@ import numpy as np
 from pipeline.documents.passages import passage_key
 from pipeline.documents.ranges import LedgerRecord, ServedDocument
 from pipeline.documents.splitting import Splitter
-from pipeline.token_cache import Entry, Found, MissReason
+from pipeline.token_cache import Entries, Entry, Found, MissReason
 from pipeline.tokenizers import EncodedPassages, TokenSpec, encode_passages
 
 
@@ -22,6 +22,11 @@ class RecomputedTogether:
     """By spec id, one for each key."""
     token_counts: Mapping[str, list[int]]
     """By spec id, of each passage with its separator."""
+
+    def entries(self, spec_id: str) -> Entries:
+        """Return the entries of all passages under one spec."""
+        encoded = self.encoded[spec_id]
+        return Entries(self.keys, encoded.ids, encoded.right_safe)
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ FINAL_ATTEMPTS = 5
 _MORE_OF_A_RANGE = 4
 """Times as many documents as a slice of an event job has: nothing of them is embedded or placed."""
 _QUICK_S = 0.25
-"""A slice below that is followed by one of twice as many documents: each costs a dozen statements, whatever its size."""
+"""A slice below that is followed by one of twice as many documents: each costs a dozen statements, however small."""
 _MAX_SLICE_DOCUMENTS = 2048
 
 _RUN = select(RunRow.id, RunRow.kind, RunRow.spec_id, RunRow.options, RunRow.upper_bound, RangeRunRow.expected).join(
@@ -262,9 +262,9 @@ class RangeJobRunner:
         return {pk: "; ".join(sentences) for pk, sentences in differences.items() if sentences}
 
     def _fill(self, recomputed: Sequence[Recomputed]) -> None:
-        for spec in self._specs:
-            pairs = [pair for each in recomputed for pair in zip(each.keys, each.entries(spec.spec_id), strict=True)]
-            self._resources.cache.write(spec.fingerprint, pairs)
+        for together in dict.fromkeys(each.together for each in recomputed):
+            for spec in self._specs:
+                self._resources.cache.write(spec.fingerprint, together.entries(spec.spec_id))
 
     def _store(
         self,

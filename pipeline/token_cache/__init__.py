@@ -7,6 +7,7 @@ harmless; reading one that is not what its name says is a counted miss.
 from pipeline.token_cache.circuit import Circuit
 from pipeline.token_cache.codec import MAX_IDS, Entry, decode_entry, encode_entry
 from pipeline.token_cache.dictionary import Dictionary, dictionary_of
+from pipeline.token_cache.entries import Entries
 from pipeline.token_cache.keys import EPOCH_KEY, EntryName, entry_key, parse_entry_key
 from pipeline.token_cache.l1 import L1Cache
 from pipeline.token_cache.memory import MemoryStore, MemoryTokenReader, MemoryTokenWriter
@@ -30,6 +31,7 @@ __all__ = [
     "Circuit",
     "ComputeEntries",
     "Dictionary",
+    "Entries",
     "Entry",
     "EntryName",
     "Found",

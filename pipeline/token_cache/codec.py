@@ -32,9 +32,10 @@ import numpy as np
 import xxhash
 
 from pipeline.errors import CorruptEntry, InvalidInput
+from pipeline.framing.ragged import RaggedIds
 from pipeline.framing.segments import TokenIds
 from pipeline.token_cache.dictionary import Dictionary, dictionary_numbered, no_dictionary
-from pipeline.token_cache.packing import pack, uint32_bytes, uint32_ids, unpack
+from pipeline.token_cache.packing import pack, pack_all, uint32_bytes, uint32_ids, unpack
 
 MAX_IDS = 1 << 16
 """Most ids of one entry: a passage holds at most 8 KiB, this leaves room for tokenizers that expand text."""
@@ -103,17 +104,58 @@ def encode_entry(
         hmac_key: Secret of the deployment; None or empty: a plain checksum.
         dictionary: Of the ids' encoding; any other, or None, costs bytes and nothing else.
     """
-    flags = (_RIGHT_SAFE if entry.right_safe else 0) | (_AUTHENTICATED if hmac_key else 0)
+    flags = _flags(hmac_key, right_safe=entry.right_safe)
     dictionary = dictionary or no_dictionary(key)
     try:
         codec, payload = pack(entry.ids, dictionary=dictionary)
     except IndexError:
         head = _HEADER_1.pack(_KIND_1, _CODEC_1, flags, b"", entry.ids.size)
         body, tag_bytes = head + uint32_bytes(entry.ids), _HMAC_BYTES_1 if hmac_key else _CHECKSUM_BYTES_1
-    else:
-        head = _HEADER.pack(_KIND, codec, flags, dictionary.number, entry.ids.size - 1)
-        body, tag_bytes = head + payload, _HMAC_BYTES if hmac_key else _CHECKSUM_BYTES
-    return body + _tag(key, body, hmac_key, size=tag_bytes)
+        return body + _tag(key, body, hmac_key, size=tag_bytes)
+    return _sealed(key, codec, flags, dictionary, entry.ids.size, payload, hmac_key)
+
+
+def encode_entries(
+    keys: Sequence[str],
+    ids: RaggedIds,
+    right_safe: Sequence[bool],
+    *,
+    hmac_key: bytes | None = None,
+    dictionary: Dictionary | None = None,
+) -> list[bytes]:
+    """Do `encode_entry` for many entries of one spec in half the time of one by one.
+
+    Args:
+        keys: n Redis keys.
+        ids: Token ids of n passages, each 1 to `MAX_IDS`.
+        right_safe: Of n passages.
+        hmac_key: Secret of the deployment; None or empty: plain checksums.
+        dictionary: Of the ids' encoding; any other, or None, costs bytes and nothing else.
+    """
+    dictionary = dictionary or no_dictionary("")
+    flags = [_flags(hmac_key, right_safe=each) for each in (False, True)]
+    try:
+        packed = list(pack_all(ids, dictionary=dictionary))
+    except IndexError:
+        return [
+            encode_entry(key, Entry(each, safe), hmac_key=hmac_key, dictionary=dictionary)
+            for key, each, safe in zip(keys, ids, right_safe, strict=True)
+        ]
+    return [
+        _sealed(key, codec, flags[safe], dictionary, count, payload, hmac_key)
+        for key, (codec, payload), safe, count in zip(keys, packed, right_safe, ids.sizes.tolist(), strict=True)
+    ]
+
+
+def _flags(hmac_key: bytes | None, *, right_safe: bool) -> int:
+    return (_RIGHT_SAFE if right_safe else 0) | (_AUTHENTICATED if hmac_key else 0)
+
+
+def _sealed(
+    key: str, codec: int, flags: int, dictionary: Dictionary, count: int, payload: bytes, hmac_key: bytes | None
+) -> bytes:
+    body = _HEADER.pack(_KIND, codec, flags, dictionary.number, count - 1) + payload
+    return body + _tag(key, body, hmac_key, size=_HMAC_BYTES if hmac_key else _CHECKSUM_BYTES)
 
 
 def decode_entry(key: str, value: bytes, *, hmac_key: bytes | None = None) -> Entry:

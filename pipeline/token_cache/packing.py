@@ -10,12 +10,13 @@ interpreter's own C code in a microsecond. zstd makes less of it than of uint32,
 (`python -m benchmarks.packings` prints by how much). The shorter of both codecs is used.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import Final
 
 import numpy as np
 
+from pipeline.framing.ragged import RaggedIds
 from pipeline.framing.segments import TokenIds
 from pipeline.token_cache.dictionary import NO_WORD, Dictionary
 
@@ -23,6 +24,7 @@ WORDS: Final = 2
 ZSTD: Final = 3
 
 _MAX_WORD_BYTES = 4
+_LAST_OF_TWO_BYTES = 0xFFFF
 _UINT32 = np.dtype(np.uint32)
 _BETWEEN = chr(NO_WORD).encode("utf-16-le")
 
@@ -36,6 +38,24 @@ def pack(ids: TokenIds, *, dictionary: Dictionary) -> tuple[int, bytes]:
     raw = dictionary.words.take(ids).tobytes().decode("utf-32-le").encode("utf-16-le")
     blocks = dictionary.zstd.compress(raw)
     return (ZSTD, blocks) if len(blocks) < len(raw) else (WORDS, raw)
+
+
+def pack_all(ids: RaggedIds, *, dictionary: Dictionary) -> Iterator[tuple[int, bytes]]:
+    """Yield codec and payload of each text, as `pack` returns them, in less than half the time.
+
+    Raises:
+        IndexError: There are ids that have no word.
+    """
+    trimmed = ids.trimmed()
+    words = dictionary.words.take(trimmed.ids)
+    raw = words.tobytes().decode("utf-32-le").encode("utf-16-le")
+    (pairs,) = np.nonzero(words > _LAST_OF_TWO_BYTES)  # before a position stand two bytes a word, and two more for each
+    starts, stops = (2 * (at + np.searchsorted(pairs, at)) for at in (trimmed.starts, trimmed.stops))
+    compress = dictionary.zstd.compress
+    for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
+        piece = raw[start:stop]
+        blocks = compress(piece)
+        yield (ZSTD, blocks) if len(blocks) < len(piece) else (WORDS, piece)
 
 
 def unpack(

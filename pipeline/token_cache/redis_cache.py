@@ -20,8 +20,9 @@ from redis.retry import Retry
 
 from pipeline.errors import Unavailable
 from pipeline.token_cache.batching import MAX_BATCH_BYTES, MAX_BATCH_ENTRIES, batches
-from pipeline.token_cache.codec import encode_entry
+from pipeline.token_cache.codec import encode_entries, encode_entry
 from pipeline.token_cache.dictionary import Dictionary, no_dictionary
+from pipeline.token_cache.entries import Entries
 from pipeline.token_cache.keys import ENTRY_PATTERN, EPOCH_KEY, EntryName, entry_key, entry_keys, parse_entry_key
 from pipeline.token_cache.redis_connections import KeptConnections
 from pipeline.token_cache.stores import CacheServer, Found, PassageEntry, decode_found
@@ -326,6 +327,13 @@ def _packed(*command: str) -> bytes:
 def _encoded(
     fingerprint: str, pairs: Iterable[PassageEntry], hmac_key: bytes | None, dictionary: Dictionary
 ) -> Iterator[tuple[str, bytes]]:
+    if isinstance(pairs, Entries):
+        for part in pairs.parts(MAX_BATCH_ENTRIES):
+            keys = entry_keys(fingerprint, part.passage_keys)
+            safe = part.right_safe.tolist()
+            values = encode_entries(keys, part.ids, safe, hmac_key=hmac_key, dictionary=dictionary)
+            yield from zip(keys, values, strict=True)
+        return
     for passage_key, entry in pairs:
         key = entry_key(fingerprint, passage_key)
         yield key, encode_entry(key, entry, hmac_key=hmac_key, dictionary=dictionary)
