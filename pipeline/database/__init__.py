@@ -1,5 +1,6 @@
 """SQL access: declarative base, one engine recipe per database, units of work."""
 
+from pipeline.database.among import among
 from pipeline.database.base import Base, DocumentText, Identity, Millis, now_ms
 from pipeline.database.engines import create_database_engine
 from pipeline.database.units import Database, insert_missing, rows_affected, upsert
@@ -10,6 +11,7 @@ __all__ = [
     "DocumentText",
     "Identity",
     "Millis",
+    "among",
     "create_database_engine",
     "insert_missing",
     "now_ms",

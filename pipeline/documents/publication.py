@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from sqlalchemy import Connection, bindparam, delete, select, update
 
-from pipeline.database import now_ms, upsert
+from pipeline.database import among, now_ms, upsert
 from pipeline.documents.manifest import PassageSpan, pack_points, pack_spans, unpack_points, unpack_spans
 from pipeline.documents.states import DocumentState
 from pipeline.documents.tables import ContentRow, DocumentRow, LedgerRow, ManifestRow, PointIntentRow
@@ -116,10 +116,10 @@ def load_work(connection: Connection, pks: Sequence[int]) -> list[DocumentWork]:
                 ContentRow.attributes,
             )
             .outerjoin(ContentRow, ContentRow.document_pk == DocumentRow.pk)
-            .where(DocumentRow.pk.in_(pks))
+            .where(among(DocumentRow.pk, pks))
         )
     }
-    manifests = select(ManifestRow.document_pk, ManifestRow.passages).where(ManifestRow.document_pk.in_(pks))
+    manifests = select(ManifestRow.document_pk, ManifestRow.passages).where(among(ManifestRow.document_pk, pks))
     served = {pk: tuple(unpack_spans(packed)) for pk, packed in connection.execute(manifests)}
     older = _older_intents(connection, {pk: row.generation for pk, row in heads.items()})
     return [
@@ -141,7 +141,7 @@ def load_work(connection: Connection, pks: Sequence[int]) -> list[DocumentWork]:
 
 def _older_intents(connection: Connection, generations: Mapping[int, int]) -> dict[int, frozenset[str]]:
     statement = select(PointIntentRow.document_pk, PointIntentRow.generation, PointIntentRow.points).where(
-        PointIntentRow.document_pk.in_(generations)
+        among(PointIntentRow.document_pk, generations)
     )
     found: dict[int, frozenset[str]] = {}
     for pk, generation, packed in connection.execute(statement):
@@ -155,7 +155,7 @@ def lock_unmoved(connection: Connection, works: Sequence[DocumentWork]) -> set[i
     generations = {work.pk: work.generation for work in works}
     statement = (
         select(DocumentRow.pk, DocumentRow.generation, DocumentRow.published_generation)
-        .where(DocumentRow.pk.in_(generations))
+        .where(among(DocumentRow.pk, generations))
         .order_by(DocumentRow.id)
         .with_for_update()
     )
@@ -207,8 +207,8 @@ def store_published(
     for document in held:
         _forget_intents(connection, document.work)
     gone = [document.work.pk for document in held if document.work.text is None]
-    connection.execute(delete(ManifestRow).where(ManifestRow.document_pk.in_(gone)))
-    connection.execute(delete(LedgerRow).where(LedgerRow.document_pk.in_(gone)))
+    connection.execute(delete(ManifestRow).where(among(ManifestRow.document_pk, gone)))
+    connection.execute(delete(LedgerRow).where(among(LedgerRow.document_pk, gone)))
     kept = [document for document in held if document.work.text is not None]
     _store_manifests(connection, corpus_pk, kept)
     filled = [LedgerWrite(d.work.pk, d.work.generation, entry) for d in kept for entry in d.ledger]

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, func, or_, select, update
 
-from pipeline.database import now_ms
+from pipeline.database import among, now_ms
 from pipeline.documents.manifest import PassageSpan, unpack_spans
 from pipeline.documents.states import DocumentState
 from pipeline.documents.tables import ContentRow, DocumentRow, LedgerRow, ManifestRow
@@ -111,14 +111,19 @@ def unfilled(spec_ids: Sequence[str], *, since: int) -> ColumnElement[bool]:
         spec_ids: Specs that must be filled.
         since: Entries stored before this time of the database's clock are not believed: the cache was lost then.
     """
+    # Asked as a value, row by row over the primary key. As NOT EXISTS, PostgreSQL plans a join, and before it has
+    # gathered statistics one that reads the whole ledger of a spec for every row.
     return or_(
         *(
-            ~exists().where(
+            select(LedgerRow.document_pk)
+            .where(
                 LedgerRow.spec_id == spec_id,
                 LedgerRow.document_pk == _DOCUMENTS.c.pk,
                 LedgerRow.generation == _DOCUMENTS.c.served_generation,
                 LedgerRow.written_at >= since,
             )
+            .scalar_subquery()
+            .is_(None)
             for spec_id in spec_ids
         )
     )
@@ -146,7 +151,7 @@ def load_served(connection: Connection, pks: Sequence[int]) -> list[ServedDocume
         )
         .join(ManifestRow, ManifestRow.document_pk == _DOCUMENTS.c.pk)
         .outerjoin(ContentRow, ContentRow.document_pk == _DOCUMENTS.c.pk)
-        .where(_DOCUMENTS.c.pk.in_(pks), ManifestRow.generation == _DOCUMENTS.c.served_generation)
+        .where(among(_DOCUMENTS.c.pk, pks), ManifestRow.generation == _DOCUMENTS.c.served_generation)
         .order_by(_DOCUMENTS.c.pk)
     )
     rows = connection.execute(statement).all()
@@ -171,7 +176,7 @@ def load_ledger(connection: Connection, pks: Sequence[int]) -> dict[int, dict[st
     """Return what the ledger knows of documents, by row and spec id."""
     statement = select(
         LedgerRow.document_pk, LedgerRow.spec_id, LedgerRow.generation, LedgerRow.token_counts, LedgerRow.written_at
-    ).where(LedgerRow.document_pk.in_(pks))
+    ).where(among(LedgerRow.document_pk, pks))
     found: dict[int, dict[str, LedgerRecord]] = {}
     for pk, spec_id, generation, counts, written_at in connection.execute(statement):
         record = LedgerRecord(generation, np.frombuffer(counts, dtype="<u4"), written_at)
@@ -187,7 +192,7 @@ def lock_still_served(connection: Connection, documents: Sequence[ServedDocument
     generations = {document.pk: (document.generation, document.served_generation) for document in documents}
     statement = (
         select(_DOCUMENTS.c.pk, _DOCUMENTS.c.generation, _DOCUMENTS.c.served_generation)
-        .where(_DOCUMENTS.c.pk.in_(generations))
+        .where(among(_DOCUMENTS.c.pk, generations))
         .order_by(_DOCUMENTS.c.id)
         .with_for_update()
     )
@@ -199,7 +204,7 @@ def publish_anew(connection: Connection, pks: Sequence[int]) -> None:
 
     The way to mend points and passages: whatever is there belongs to older generations and loses.
     """
-    chosen = (_DOCUMENTS.c.pk.in_(pks), _DOCUMENTS.c.state == DocumentState.SERVED.value)
+    chosen = (among(_DOCUMENTS.c.pk, pks), _DOCUMENTS.c.state == DocumentState.SERVED.value)
     moved = {
         "generation": _DOCUMENTS.c.generation + 1,
         "state": DocumentState.STALE.value,
@@ -211,7 +216,7 @@ def publish_anew(connection: Connection, pks: Sequence[int]) -> None:
     connection.execute(update(_DOCUMENTS).where(*chosen).values(moved))
     contents = ContentRow.metadata.tables["document_contents"]
     head = select(_DOCUMENTS.c.generation).where(_DOCUMENTS.c.pk == contents.c.document_pk).scalar_subquery()
-    connection.execute(update(contents).where(contents.c.document_pk.in_(pks)).values(generation=head))
+    connection.execute(update(contents).where(among(contents.c.document_pk, pks)).values(generation=head))
 
 
 def _served(corpus_pk: int, *, after: int, upto: int) -> tuple[ColumnElement[bool], ...]:
