@@ -7,10 +7,27 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult, Engine, Row, Select, Table, bindparam, func, select, text
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    CursorResult,
+    Engine,
+    Integer,
+    LargeBinary,
+    Row,
+    Select,
+    Table,
+    Text,
+    bindparam,
+    cast,
+    func,
+    select,
+    text,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.types import TypeEngine
 
 from pipeline.database.base import now_ms
 from pipeline.database.engines import WRITING
@@ -123,7 +140,7 @@ def upsert(
     if not rows:
         return
     insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    statement, parameters = insert(table), [dict(row) for row in rows]
+    statement, parameters = insert(table), list(rows)
     if connection.dialect.name != "sqlite" and len(rows) > 1:
         # As one statement over arrays: hundreds of rows by a statement each took a third of a backfill's time.
         statement = statement.from_select(list(rows[0]), _rows_of_arrays(table, rows))
@@ -136,13 +153,32 @@ def upsert(
 
 def _rows_of_arrays(table: Table, rows: Sequence[dict[str, Any]]) -> Select[Any]:
     """Return a query whose rows are these, handed over as one array a column."""
-    names = list(rows[0])
-    arrays = (
-        bindparam(f"{name}_array", [row[name] for row in rows], type_=postgresql.ARRAY(table.c[name].type))
-        for name in names
+    types = {name: table.c[name].type for name in rows[0]}
+    arrays = [_array(name, [row[name] for row in rows], types[name]) for name in types]
+    source = func.unnest(*arrays).table_valued(*types).render_derived()
+    return select(
+        *(
+            func.decode(source.c[name], "hex") if isinstance(kind, LargeBinary) else source.c[name]
+            for name, kind in types.items()
+        )
     )
-    source = func.unnest(*arrays).table_valued(*names).render_derived()
-    return select(*(source.c[name] for name in names))
+
+
+def _array(name: str, values: list[Any], kind: TypeEngine[Any]) -> ColumnElement[Any]:
+    """Return values as an array, of hex text where they are bytes.
+
+    Numbers and bytes go as one text that the server takes apart: as arrays, psycopg takes ten times as long over them.
+    """
+    if isinstance(kind, LargeBinary):
+        return _split(name, [value if value is None else value.hex() for value in values])
+    if isinstance(kind, Integer):
+        return cast(_split(name, values), postgresql.ARRAY(kind))
+    return bindparam(f"{name}_array", values, type_=postgresql.ARRAY(kind))
+
+
+def _split(name: str, values: list[Any]) -> ColumnElement[Any]:
+    joined = ",".join(["null" if value is None else str(value) for value in values])
+    return func.string_to_array(bindparam(f"{name}_joined", joined, type_=Text()), ",", "null")
 
 
 def insert_missing(
