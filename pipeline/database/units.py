@@ -5,12 +5,15 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
     CursorResult,
+    Dialect,
     Engine,
     Integer,
     LargeBinary,
@@ -139,16 +142,33 @@ def upsert(
     """
     if not rows:
         return
-    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    statement, parameters = insert(table), list(rows)
-    if connection.dialect.name != "sqlite" and len(rows) > 1:
+    names = tuple(rows[0])
+    if len(rows) == 1:
+        insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+        connection.execute(_updating(insert(table), key, update), list(rows))
+    elif connection.dialect.name == "sqlite":
+        # Without the object layer between, which takes twice as long over a row as SQLite does.
+        sql, order = _sqlite_upsert(connection.dialect, table, names, tuple(key), tuple(update))
+        connection.exec_driver_sql(sql, list(map(itemgetter(*order), rows)))
+    else:
         # As one statement over arrays: hundreds of rows by a statement each took a third of a backfill's time.
-        statement = statement.from_select(list(rows[0]), _rows_of_arrays(table, rows))
-        parameters = [{}]  # all of them are bound already
-    statement = statement.on_conflict_do_update(
-        index_elements=list(key), set_={column: statement.excluded[column] for column in update}
+        statement = postgresql.insert(table).from_select(names, _rows_of_arrays(table, rows))
+        connection.execute(_updating(statement, key, update))
+
+
+def _updating(insert: Any, key: Sequence[str], update: Sequence[str]) -> Any:
+    return insert.on_conflict_do_update(
+        index_elements=list(key), set_={column: insert.excluded[column] for column in update}
     )
-    connection.execute(statement, parameters)
+
+
+@cache
+def _sqlite_upsert(
+    dialect: Dialect, table: Table, names: tuple[str, ...], key: tuple[str, ...], update: tuple[str, ...]
+) -> tuple[str, tuple[str, ...]]:
+    """Return the statement with the order of its parameters."""
+    compiled = _updating(sqlite.insert(table), key, update).compile(dialect=dialect, column_keys=list(names))
+    return str(compiled), tuple(compiled.positiontup)
 
 
 def _rows_of_arrays(table: Table, rows: Sequence[dict[str, Any]]) -> Select[Any]:

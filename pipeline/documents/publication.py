@@ -4,10 +4,10 @@ Each function works inside the caller's unit of work, next to the check of the j
 on in the meantime is left alone: its newer generation is somebody else's work.
 """
 
+import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from sqlalchemy import Connection, bindparam, delete, select, update
 
 from pipeline.database import among, now_ms, upsert
@@ -286,7 +286,7 @@ def store_ledger(connection: Connection, corpus_pk: int, writes: Iterable[Ledger
             "generation": write.generation,
             "passage_count": len(write.entry.token_counts),
             "token_count": sum(write.entry.token_counts),
-            "token_counts": np.asarray(write.entry.token_counts, dtype="<u4").tobytes(),
+            "token_counts": struct.pack(f"<{len(write.entry.token_counts)}I", *write.entry.token_counts),
             "written_at": filled_from,
         }
         for write in writes

@@ -189,14 +189,14 @@ def lock_still_served(connection: Connection, documents: Sequence[ServedDocument
 
     A document that changed meanwhile is somebody else's work, and its points may be on their way already.
     """
-    generations = {document.pk: (document.generation, document.served_generation) for document in documents}
+    read = {(document.pk, document.generation, document.served_generation) for document in documents}
     statement = (
         select(_DOCUMENTS.c.pk, _DOCUMENTS.c.generation, _DOCUMENTS.c.served_generation)
-        .where(among(_DOCUMENTS.c.pk, generations))
+        .where(among(_DOCUMENTS.c.pk, [document.pk for document in documents]))
         .order_by(_DOCUMENTS.c.id)
         .with_for_update()
     )
-    return {pk for pk, *read in connection.execute(statement) if tuple(read) == generations[pk]}
+    return {pk for pk, _, _ in read.intersection(map(tuple, connection.execute(statement)))}
 
 
 def publish_anew(connection: Connection, pks: Sequence[int]) -> None:
