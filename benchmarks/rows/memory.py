@@ -10,6 +10,7 @@ from benchmarks.harness import Measured
 from benchmarks.report import Row, at_most, not_measured
 from benchmarks.rivals.tiktoken_fill import json_key
 from benchmarks.texts import SPEC, CutText, batches, cut, entries_of
+from pipeline.services.entry_dictionaries import dictionary_for
 from pipeline.token_cache import PassageEntry
 from pipeline.token_cache.redis_cache import RedisTokenWriter
 from pipeline.tokenizers import load_spec
@@ -42,7 +43,10 @@ def measure(bench: Bench) -> list[Row]:
 
 
 def _stored_bytes_of_entries(pairs: list[PassageEntry]) -> int:
-    with ValkeyServer() as server, closing(RedisTokenWriter.connect(server.url)) as writer:
+    with (
+        ValkeyServer() as server,
+        closing(RedisTokenWriter.connect(server.url, dictionary_for=dictionary_for)) as writer,
+    ):
         writer.write(load_spec(SPEC).fingerprint, pairs[:1])
         before = writer.server().used_bytes
         writer.write(load_spec(SPEC).fingerprint, pairs)
