@@ -30,7 +30,7 @@ def examine(settings: Settings, database: Database, writer: QdrantWriter) -> Ite
     try:
         yield from redis_servers.check_room(settings, database)
         yield from index.check_size(writer, database)
-        yield from working.check(database)
+        yield from working.check(settings, database)
         yield from corpora.check(settings, database)
     except Unavailable as error:
         yield Finding.fail(error.service, str(error), remedy="start it, then run `forefill doctor` again")

@@ -1,19 +1,22 @@
 """Checks of who works: every queue needs a worker, and somebody must tell workers of jobs."""
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 from pipeline.database import Database
 from pipeline.jobs.dispatcher import ROLE
 from pipeline.jobs.presence import find_leader
 from pipeline.jobs.store import QueueStatus, queue_status
 from pipeline.services.diagnosis.findings import Finding
+from pipeline.settings import Settings
 
+FAST_LIBRARY = "gigatoken"
 OLD_S = 300.0
 """Seconds after which a due job has waited suspiciously long."""
 
 
-def check(database: Database) -> Iterator[Finding]:
-    """Yield whether a dispatcher leads and every queue is consumed."""
+def check(settings: Settings, database: Database) -> Iterator[Finding]:
+    """Yield whether a dispatcher leads and every queue is consumed, and what workers encode with."""
     with database.read() as connection:
         leader = find_leader(connection, ROLE)
         queues = queue_status(connection)
@@ -23,6 +26,7 @@ def check(database: Database) -> Iterator[Finding]:
         yield Finding.ok("dispatcher", f"{leader} leads")
     for queue in queues:
         yield check_queue(queue)
+    yield check_fast_tokenizer(settings)
 
 
 def check_queue(queue: QueueStatus) -> Finding:
@@ -42,3 +46,15 @@ def check_queue(queue: QueueStatus) -> Finding:
             remedy="start more workers, or look into their logs",
         )
     return Finding.ok(subject, message)
+
+
+def check_fast_tokenizer(settings: Settings) -> Finding:
+    """Return what workers tokenize with where the same packages are installed as here; every way gives the same ids."""
+    subject = "tokenizing"
+    if settings.fast_tokenizer == "off":
+        return Finding.ok(subject, "the fast tokenizer is switched off (FOREFILL_FAST_TOKENIZER)")
+    if find_spec(FAST_LIBRARY) is None:
+        return Finding.ok(
+            subject, f"{FAST_LIBRARY} is not installed here; with the extra `fast` workers fill several times faster"
+        )
+    return Finding.ok(subject, f"workers use {FAST_LIBRARY} where its ids are the reference's")

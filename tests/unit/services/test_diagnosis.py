@@ -8,10 +8,11 @@ import pytest
 from pipeline.jobs.store import QueueStatus
 from pipeline.retrieval.memory import MemoryVectorIndex
 from pipeline.retrieval.vector_index import Point
-from pipeline.services.diagnosis import Level
+from pipeline.services.diagnosis import Level, working
 from pipeline.services.diagnosis.index import try_fence
 from pipeline.services.diagnosis.redis_servers import RedisServer, check_broker, check_cache
-from pipeline.services.diagnosis.working import check_queue
+from pipeline.services.diagnosis.working import check_fast_tokenizer, check_queue
+from pipeline.settings import Settings
 
 SOUND = RedisServer(
     run_id="a",
@@ -86,3 +87,12 @@ def test_an_index_that_takes_late_writers_fails() -> None:
     (finding,) = try_fence(Careless())
     assert finding.level is Level.FAIL
     assert "late writer" in finding.message
+
+
+def test_doctor_says_what_workers_tokenize_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    on, off = Settings(), Settings.model_validate({"fast_tokenizer": "off"})
+    assert "switched off" in check_fast_tokenizer(off).message
+    monkeypatch.setattr(working, "find_spec", lambda _name: None)
+    assert "not installed" in check_fast_tokenizer(on).message
+    monkeypatch.setattr(working, "find_spec", lambda name: name)
+    assert "use gigatoken" in check_fast_tokenizer(on).message

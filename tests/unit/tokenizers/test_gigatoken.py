@@ -30,6 +30,7 @@ from pipeline.tokenizers import (
     use_twins,
 )
 from pipeline.tokenizers.registry import RecordedSpec
+from tests.support.real_tokenizers import real_spec
 from tests.unit.context.test_shared_corpora import texts_of
 from tests.unit.tokenizers.generated import generated_texts
 from tests.unit.tokenizers.hf_files import hf_spec, tokenizer_json, with_part, without_bytes
@@ -38,11 +39,16 @@ from tests.unit.tokenizers.reference import ENCODINGS
 pytest.importorskip("gigatoken")
 
 VOCABULARIES = (*ENCODINGS, "gpt2", "qwen")
+REAL_FILES = ("qwen3/chatml", "llama3/llama3")
+"""Vocabularies of models, which take seconds to build."""
 
 
 @cache
 def reference(vocabulary: str) -> TiktokenTokenizer | HfTokenizer:
-    spec = load_spec(f"{vocabulary}/plain") if vocabulary in ENCODINGS else hf_spec(vocabulary)
+    if vocabulary in REAL_FILES:
+        spec = real_spec(vocabulary)
+    else:
+        spec = load_spec(f"{vocabulary}/plain") if vocabulary in ENCODINGS else hf_spec(vocabulary)
     found = spec.reference_tokenizer
     assert isinstance(found, TiktokenTokenizer | HfTokenizer)
     return found
@@ -101,7 +107,7 @@ def test_generated_texts_have_the_ids_of_the_reference(vocabulary: str) -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("vocabulary", VOCABULARIES)
+@pytest.mark.parametrize("vocabulary", [*VOCABULARIES, *REAL_FILES])
 def test_a_million_generated_texts_have_the_ids_of_the_reference(vocabulary: str) -> None:
     assert_same(vocabulary, count=1_000_000, seed=2)
 
