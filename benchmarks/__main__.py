@@ -18,7 +18,7 @@ from benchmarks.bench import Bench
 from benchmarks.corpus import cache_folder, open_corpus
 from benchmarks.debian import NoPackagesError
 from benchmarks.machine import facts
-from benchmarks.report import Row, not_measured, print_report, write_json
+from benchmarks.report import Row, markdown, not_measured, print_report, write_json
 from benchmarks.sizes import FULL, QUICK
 
 ROWS = ("fill", "scaling", "lookup", "memory", "hit_rate", "retrieve")
@@ -66,7 +66,12 @@ def main(arguments: Sequence[str]) -> int:
     if options.plots:
         from benchmarks.plots import draw  # noqa: PLC0415  # only plots need the library
 
-        screen.print(f"plots: {', '.join(str(plot) for plot in draw(rows, PLOTS))}", highlight=False)
+        plots = draw(rows, PLOTS)
+        command = f"python -m benchmarks {' '.join(arguments)}"
+        page = markdown(rows, facts=before, corpus=corpus.describe(), command=command)
+        pictures = "".join(f"\n![{plot.stem}]({plot.name})\n" for plot in plots)
+        (PLOTS / "README.md").write_text(page + pictures, encoding="utf-8")
+        screen.print(f"written to {PLOTS}: README.md, {', '.join(plot.name for plot in plots)}", highlight=False)
     return 1 if failed else 0
 
 
@@ -91,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="10 MB of text, few repetitions: does everything run?")
     parser.add_argument("--rows", nargs="+", action="extend", choices=ROWS, metavar="NAME", help=", ".join(ROWS))
     parser.add_argument("--million", action="store_true", help="also fill a corpus of a million passages, once")
-    parser.add_argument("--plots", action="store_true", help=f"draw the rows as SVG into {PLOTS.name} of the docs")
+    parser.add_argument("--plots", action="store_true", help="write table and plots into docs/benchmarks")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON instead of the table")
     parser.add_argument("--output", type=Path, metavar="FILE", help="where the JSON goes; by default the user's cache")
     return parser

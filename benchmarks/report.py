@@ -153,6 +153,33 @@ def write_json(path: Path, rows: Sequence[Row], *, facts: Mapping[str, Any], cor
     return written
 
 
+def markdown(rows: Sequence[Row], *, facts: Mapping[str, Any], corpus: Mapping[str, Any], command: str) -> str:
+    """Return table, machine, text and remarks as a page of the documentation."""
+    packages = ", ".join(f"{each['package']} {each['version']}" for each in corpus["packages"])
+    lines = [
+        "# Benchmarks",
+        "",
+        f"Printed by `{command}`: both sides of a row in one run, medians with the smallest and the largest of the",
+        "repetitions in brackets. **Trust the ratios, not the absolute figures**, and run it on your own machine.",
+        "Bytes per second count the text of passages; *cold* is what a worker process does the first time.",
+        "",
+        *(f"- {name}: {value}" for name, value in facts.items()),
+        f"- text: {corpus['text_bytes'] / 1e6:.0f} MB, SHA-256 {corpus['sha256'][:16]}…, made of {packages}",
+        "",
+        f"**{summary(rows)}.** What the figures mean for you: [when it pays](../when-it-pays.md).",
+        "",
+        "| what | against | Forefill | cold | other | ratio | goal | |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        ratio = "" if row.ratio is None else f"{significant(row.ratio)} {TIMES}"
+        goal = "" if row.goal is None else str(row.goal)
+        cells = (row.what, row.against, shown(row.ours), shown(row.cold), shown(row.theirs), ratio, goal, row.verdict)
+        lines.append(f"| {' | '.join(cells)} |")
+    remarks = [f"- `{row.key}`: {row.remark}" for row in rows if row.remark]
+    return "\n".join([*lines, "", *remarks, ""])
+
+
 def shown(measured: Measured | None) -> str:
     """Write a figure: its median, and in brackets the smallest and the largest where there are several."""
     if measured is None:

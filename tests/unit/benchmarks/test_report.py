@@ -8,7 +8,18 @@ import pytest
 from rich.console import Console
 
 from benchmarks.harness import Measured
-from benchmarks.report import TIMES, Row, at_least, at_most, not_measured, print_report, shown, summary, write_json
+from benchmarks.report import (
+    TIMES,
+    Row,
+    at_least,
+    at_most,
+    markdown,
+    not_measured,
+    print_report,
+    shown,
+    summary,
+    write_json,
+)
 
 CORPUS = {"text_bytes": 1_500_000, "sha256": "ab" * 32, "remark": "", "packages": [{"package": "p", "version": "1"}]}
 
@@ -82,3 +93,15 @@ def test_json_holds_every_single_measurement(tmp_path: Path) -> None:
     assert row["cold"]["median"] == 1
     assert row["ratio"] == 4.5
     assert row["verdict"] == "met"
+
+
+def test_the_page_of_the_documentation_has_a_line_for_every_row() -> None:
+    rows = [
+        Row("a.b", "fill", "tiktoken", measured(8), measured(2), at_least(4)),
+        not_measured("c", "w", "x", why="no"),
+    ]
+    page = markdown(rows, facts={"machine": "two cores"}, corpus=CORPUS, command="bench")
+    assert "| fill | tiktoken | 8.00 MB/s |  | 2.00 MB/s | 4.00 × | ≥ 4 × | met |" in page
+    assert "| w | x |  |  |  |  |  | not measured |" in page
+    assert "- machine: two cores" in page
+    assert "- `c`: not measured: no" in page
