@@ -101,7 +101,7 @@ def test_the_page_of_the_documentation_has_a_line_for_every_row() -> None:
         not_measured("c", "w", "x", why="no"),
     ]
     page = markdown(rows, facts={"machine": "two cores"}, corpus=CORPUS, command="bench")
-    assert "| fill | tiktoken | 8.00 MB/s |  | 2.00 MB/s | 4.00 × | ≥ 4 × | met |" in page
+    assert f"| fill | tiktoken | 8.00 MB/s |  | 2.00 MB/s | 4.00 {TIMES} | ≥ 4 {TIMES} | met |" in page
     assert "| w | x |  |  |  |  |  | not measured |" in page
     assert "- machine: two cores" in page
     assert "- `c`: not measured: no" in page
