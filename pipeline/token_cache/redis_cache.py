@@ -28,6 +28,7 @@ from pipeline.token_cache.stores import CacheServer, Found, PassageEntry, decode
 
 _SCAN_COUNT = 1000
 _ERROR_CHARS = 200
+_FAILURES = (redis.RedisError, OSError)  # a time-out of `asyncio.timeout` is an `OSError` too
 
 
 class RedisTokenWriter:
@@ -220,7 +221,7 @@ class RedisTokenReader:
         max_batch_bytes: int = MAX_BATCH_BYTES,
     ) -> None:
         self._client = client
-        self._connections = KeptConnections(client.connection_pool)
+        self._connections = KeptConnections(client.connection_pool, timeout_s=timeout_s)
         self._hmac_key = hmac_key
         self._dictionary_for = dictionary_for
         self._timeout_s = timeout_s
@@ -264,9 +265,10 @@ class RedisTokenReader:
         if not passage_keys:
             return []
         keys = entry_keys(fingerprint, passage_keys)
-        with _translated():
-            async with asyncio.timeout(self._timeout_s):
-                values = await self._connections.ask(_packed("MGET", *keys))
+        try:
+            values = await self._connections.ask(_packed("MGET", *keys))
+        except _FAILURES as error:
+            raise _unavailable(error) from error
         return decode_found(keys, values, hmac_key=self._hmac_key)
 
     async def write_back(
@@ -353,9 +355,13 @@ def _entry_keys(keys: Iterable[bytes]) -> list[bytes]:
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """Turn whatever the client raises into `Unavailable`; a time-out of `asyncio.timeout` is an `OSError` too."""
+    """Turn whatever the client raises into `Unavailable`."""
     try:
         yield
-    except (redis.RedisError, OSError) as error:
-        reason = f"{type(error).__name__}: {error}"[:_ERROR_CHARS]
-        raise Unavailable(f"the token cache does not answer: {reason}", service="cache") from error
+    except _FAILURES as error:
+        raise _unavailable(error) from error
+
+
+def _unavailable(error: Exception) -> Unavailable:
+    reason = f"{type(error).__name__}: {error}"[:_ERROR_CHARS]
+    return Unavailable(f"the token cache does not answer: {reason}", service="cache")
