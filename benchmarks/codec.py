@@ -32,7 +32,7 @@ from pipeline.token_cache import (
     encode_entry,
     entry_key,
 )
-from pipeline.token_cache.codec import decode_entries
+from pipeline.token_cache.codec import decode_entries, encode_entries
 from pipeline.tokenizers.tiktoken_bpe import load_tiktoken
 from tests.support.valkey import ValkeyServer
 
@@ -105,7 +105,7 @@ def print_codec_times(pairs: Sequence[PassageEntry], dictionary: Dictionary) -> 
             for group in groups_of(pairs):
                 keys = [entry_key(FINGERPRINT, key) for key, _ in group]
                 began = time.perf_counter()
-                values = [encode_entry(key, one, dictionary=chosen) for key, (_, one) in zip(keys, group, strict=True)]
+                values = encode_entries(keys, [one for _, one in group], dictionary=chosen)
                 between = time.perf_counter()
                 decode_entries(keys, values)
                 if turn > 0:

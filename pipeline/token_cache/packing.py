@@ -27,16 +27,18 @@ _MAX_WORD_BYTES = 4
 _UINT32 = np.dtype(np.uint32)
 
 
-def pack(ids: TokenIds, *, dictionary: Dictionary) -> tuple[int, bytes]:
-    """Return the codec and the payload.
+def pack(all_ids: Sequence[TokenIds], *, dictionary: Dictionary) -> list[tuple[int, bytes]]:
+    """Return codec and payload for each.
 
     Raises:
         IndexError: There are ids that have no word.
     """
     # Not by name: `str.encode` looks these up in Python, each time.
-    raw = utf_16_le_encode(utf_32_le_decode(dictionary.words.take(ids).tobytes())[0])[0]
-    blocks = dictionary.zstd.compress(raw)
-    return (ZSTD, blocks) if len(blocks) < len(raw) else (WORDS, raw)
+    words = utf_32_le_decode(dictionary.words.take(np.concatenate(all_ids)).tobytes())[0]
+    ends = accumulate([ids.size for ids in all_ids], initial=0)
+    raws = [utf_16_le_encode(words[start:end])[0] for start, end in pairwise(ends)]
+    both = [(dictionary.zstd.compress(raw), raw) for raw in raws]
+    return [(ZSTD, blocks) if len(blocks) < len(raw) else (WORDS, raw) for blocks, raw in both]
 
 
 def unpack(codec: int, payloads: Sequence[bytes], *, counts: Sequence[int], dictionary: Dictionary) -> list[TokenIds]:

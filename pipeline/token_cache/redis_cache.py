@@ -8,6 +8,7 @@ the tag over the key would show it).
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, Self
 
 import hiredis
@@ -20,13 +21,14 @@ from redis.retry import Retry
 
 from pipeline.errors import Unavailable
 from pipeline.token_cache.batching import MAX_BATCH_BYTES, MAX_BATCH_ENTRIES, batches
-from pipeline.token_cache.codec import encode_entry
+from pipeline.token_cache.codec import encode_entries
 from pipeline.token_cache.dictionary import Dictionary, no_dictionary
 from pipeline.token_cache.keys import ENTRY_PATTERN, EPOCH_KEY, EntryName, entry_key, entry_keys, parse_entry_key
 from pipeline.token_cache.redis_connections import KeptConnections
 from pipeline.token_cache.stores import CacheServer, Found, PassageEntry, decode_found
 
 _SCAN_COUNT = 1000
+_ENCODED_TOGETHER = 64
 _ERROR_CHARS = 200
 _FAILURES = (redis.RedisError, OSError)  # a time-out of `asyncio.timeout` is an `OSError` too
 
@@ -328,9 +330,11 @@ def _packed(*command: str) -> bytes:
 def _encoded(
     fingerprint: str, pairs: Iterable[PassageEntry], hmac_key: bytes | None, dictionary: Dictionary
 ) -> Iterator[tuple[str, bytes]]:
-    for passage_key, entry in pairs:
-        key = entry_key(fingerprint, passage_key)
-        yield key, encode_entry(key, entry, hmac_key=hmac_key, dictionary=dictionary)
+    left = iter(pairs)
+    while some := list(islice(left, _ENCODED_TOGETHER)):
+        keys = entry_keys(fingerprint, [passage_key for passage_key, _ in some])
+        entries = [entry for _, entry in some]
+        yield from zip(keys, encode_entries(keys, entries, hmac_key=hmac_key, dictionary=dictionary), strict=True)
 
 
 def _chunks(keys: Sequence[str]) -> Iterator[Sequence[str]]:
