@@ -179,8 +179,10 @@ def decode_entries(
                 opened.append(_open(index, keys[index], value, hmac_key))
         except CorruptEntry as error:
             found[index] = error
-    for kind in {one[0] for one in opened}:
-        for index, entry in _entries(keys, kind, [one for one in opened if one[0] == kind]):
+    kinds = {one[0] for one in opened}
+    for kind in kinds:
+        group = opened if len(kinds) == 1 else [one for one in opened if one[0] == kind]
+        for index, entry in _entries(keys, kind, group):
             found[index] = entry
     return found
 

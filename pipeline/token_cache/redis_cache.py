@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any, Self
 
-import hiredis
 import redis
 import redis.asyncio
 from redis.backoff import NoBackoff
@@ -268,7 +267,7 @@ class RedisTokenReader:
             return []
         keys = entry_keys(fingerprint, passage_keys)
         try:
-            values = await self._connections.ask(_packed("MGET", *keys))
+            values = await self._connections.ask(_mget(keys))
         except _FAILURES as error:
             raise _unavailable(error) from error
         return decode_found(keys, values, hmac_key=self._hmac_key)
@@ -321,10 +320,10 @@ def _raw(client: Any, *command: str | int) -> Any:
     return client.execute_command(*command, **{NEVER_DECODE: True})
 
 
-def _packed(*command: str) -> bytes:
-    """Return a command as it is sent: redis-py's asynchronous connections do it in Python, five times as slow."""
-    packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub allows one argument
-    return packed
+def _mget(keys: Sequence[str]) -> bytes:
+    """Return an MGET of entry keys, which are ASCII and of one length, as it is sent: in a third of hiredis' time."""
+    before = f"\r\n${len(keys[0])}\r\n"
+    return f"*{len(keys) + 1}\r\n$4\r\nMGET{before}{before.join(keys)}\r\n".encode("ascii")
 
 
 def _encoded(
