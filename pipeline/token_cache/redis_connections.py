@@ -17,6 +17,9 @@ import redis
 import redis.asyncio
 from redis.asyncio.connection import AbstractConnection
 
+_STREAM = "_writer"
+"""Where redis-py's connections keep it; that is nowhere promised."""
+
 _UNFINISHED = object()
 _UNASKED = "the server said what nobody asked for"
 
@@ -103,7 +106,7 @@ class _Connection(asyncio.Protocol):
         Raises:
             redis.RedisError: This version of redis-py keeps it elsewhere.
         """
-        writer = getattr(connection, "_writer", None)
+        writer = getattr(connection, _STREAM, None)
         if not isinstance(writer, asyncio.StreamWriter):
             raise redis.RedisError("this version of redis-py keeps its stream elsewhere")
         self._connection = connection
@@ -183,6 +186,7 @@ class _Connection(asyncio.Protocol):
 
     def _ended(self, why: redis.RedisError) -> None:
         self._end = self._end or why
+        self._transport.close()
         if self._asked is not None and not self._asked.done():
             self._asked.set_exception(self._end)
 

@@ -33,7 +33,7 @@ PassageEntry: TypeAlias = tuple[bytes, Entry]
 def decode_found(keys: Sequence[str], values: Sequence[bytes | None], *, hmac_key: bytes | None) -> list[Found]:
     """Return what was read under Redis keys, each as an entry or the reason why it is none."""
     return [
-        entry if type(entry) is Entry else MissReason.ABSENT if entry is None else MissReason.CORRUPT
+        entry if isinstance(entry, Entry) else MissReason.ABSENT if entry is None else MissReason.CORRUPT
         for entry in decode_entries(keys, values, hmac_key=hmac_key)
     ]
 

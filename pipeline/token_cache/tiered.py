@@ -100,10 +100,10 @@ class TokenCache:
             absent = [index for index, entry in enumerate(entries) if entry is None]
             asked = [passage_keys[index] for index in absent]
             found, errors = await self._read(fingerprint, asked)
-            hits = [pair for pair in zip(asked, found, strict=True) if type(pair[1]) is Entry]
+            hits = [(key, value) for key, value in zip(asked, found, strict=True) if isinstance(value, Entry)]
             self._l1.put_many(fingerprint, hits)
             for index, value in zip(absent, found, strict=True):
-                if type(value) is Entry:
+                if isinstance(value, Entry):
                     entries[index], sources[index] = value, "l2"
                     continue
                 reasons[index], sources[index] = value, "miss"
