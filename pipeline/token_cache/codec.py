@@ -53,6 +53,8 @@ _RIGHT_SAFE = 1
 _AUTHENTICATED = 2
 _CODEC_1 = 1  # uint32
 _UINT32 = np.dtype(np.uint32)
+_FOREIGN_FLAGS = "the flags are not what this deployment writes"
+_FOREIGN_TAG = "the tag does not belong to these bytes under this key"
 
 _Opened: TypeAlias = tuple[tuple[int, int], int, int, bool, bytes]
 """Codec and dictionary, position among what is decoded, number of ids, whether the edge is safe, payload."""
@@ -195,7 +197,10 @@ def _open(index: int, key: str, value: bytes, hmac_key: bytes | None) -> _Opened
     kind, codec, flags, number, last = _HEADER.unpack_from(value)
     if kind != _KIND:
         _refuse(key, "not an entry of version 1 or 2")
-    _check(key, value, end, flags, hmac_key)
+    if flags & ~_RIGHT_SAFE != (_AUTHENTICATED if hmac_key else 0):
+        _refuse(key, _FOREIGN_FLAGS)
+    if not compare_digest(_tag(key, value[:end], hmac_key, len(value) - end), value[end:]):
+        _refuse(key, _FOREIGN_TAG)
     return (codec, number), index, last + 1, flags & _RIGHT_SAFE == _RIGHT_SAFE, value[_HEADER_BYTES:end]
 
 
@@ -239,20 +244,15 @@ def _decode_version_1(key: str, value: bytes, hmac_key: bytes | None) -> Entry:
     _, codec, flags, padding, count = _HEADER_1.unpack_from(value)
     if codec != _CODEC_1 or padding != b"\0\0\0" or not 0 < count <= MAX_IDS:
         _refuse(key, "not an entry of version 1")
-    _check(key, value, end, flags, hmac_key)
+    if flags & ~_RIGHT_SAFE != (_AUTHENTICATED if hmac_key else 0):
+        _refuse(key, _FOREIGN_FLAGS)
+    if not compare_digest(_tag(key, value[:end], hmac_key, len(value) - end), value[end:]):
+        _refuse(key, _FOREIGN_TAG)
     try:
         ids = uint32_ids(value[_HEADER_1.size : end], count=count)
     except ValueError as error:
         raise CorruptEntry(f"{key}: {error}") from error
     return Entry(ids, bool(flags & _RIGHT_SAFE))
-
-
-def _check(key: str, value: bytes, end: int, flags: int, hmac_key: bytes | None) -> None:
-    """Raise unless flags and tag are what this deployment writes; the tag begins at `end`."""
-    if flags & ~_RIGHT_SAFE != (_AUTHENTICATED if hmac_key else 0):
-        _refuse(key, f"flags {flags:#04x} are not what this deployment writes")
-    if not compare_digest(_tag(key, value[:end], hmac_key, len(value) - end), value[end:]):
-        _refuse(key, "the tag does not belong to these bytes under this key")
 
 
 def _tag(key: str, body: bytes, hmac_key: bytes | None, size: int) -> bytes:

@@ -117,6 +117,8 @@ class _Connection(asyncio.Protocol):
         )
         self._loop = asyncio.get_running_loop()
         self._asked: asyncio.Future[Any] | None = None
+        self._until = 0.0
+        self._clock: asyncio.TimerHandle | None = None
         self._end: redis.RedisError | None = None if is_clean else redis.ConnectionError(_UNASKED)
         self._transport.set_protocol(self)
 
@@ -138,17 +140,19 @@ class _Connection(asyncio.Protocol):
         """
         if self._end is not None:
             raise self._end
-        asked = self._asked = self._loop.create_future()
-        clock = self._loop.call_at(until, _give_up, asked)
+        self._asked, self._until = self._loop.create_future(), until
+        if self._clock is None or self._clock.when() > until:
+            self._set_clock()
         try:
             self._transport.write(command)
-            return await asked
+            return await self._asked
         finally:
             self._asked = None
-            clock.cancel()
 
     async def close(self) -> None:
         """Close it without waiting for the server; twice is fine."""
+        if self._clock is not None:
+            self._clock.cancel()
         self._transport.set_protocol(self._streams)
         await self._connection.disconnect(nowait=True)
 
@@ -190,7 +194,17 @@ class _Connection(asyncio.Protocol):
         if self._asked is not None and not self._asked.done():
             self._asked.set_exception(self._end)
 
+    def _set_clock(self) -> None:
+        """Look at the clock when what is asked now must end: a look for each that is asked would cost 2 µs each."""
+        if self._clock is not None:
+            self._clock.cancel()
+        self._clock = self._loop.call_at(self._until, self._look_at_the_clock)
 
-def _give_up(asked: asyncio.Future[Any]) -> None:
-    if not asked.done():
-        asked.set_exception(TimeoutError("there was no reply in time"))
+    def _look_at_the_clock(self) -> None:
+        self._clock = None
+        if self._asked is None or self._asked.done():
+            return
+        if self._loop.time() < self._until:  # of a later command than the one that it was set for
+            self._set_clock()
+        else:
+            self._asked.set_exception(TimeoutError("there was no reply in time"))
