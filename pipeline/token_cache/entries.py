@@ -40,6 +40,15 @@ class Entries:
         for key, ids, right_safe in zip(self.passage_keys, self.ids, self.right_safe.tolist(), strict=True):
             yield key, Entry(ids, right_safe)
 
+    @classmethod
+    def of(cls, pairs: Sequence[tuple[bytes, Entry]]) -> "Entries":
+        """Return columns of pairs, copied."""
+        return cls(
+            [key for key, _ in pairs],
+            RaggedIds.of([entry.ids for _, entry in pairs]),
+            np.array([entry.right_safe for _, entry in pairs], dtype=np.bool_),
+        )
+
     def parts(self, size: int) -> Iterator["Entries"]:
         """Yield so many of them at a time, over the same memory."""
         for start in range(0, len(self), size):

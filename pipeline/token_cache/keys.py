@@ -44,7 +44,7 @@ def entry_keys(fingerprint: str, passage_keys: Iterable[bytes]) -> list[str]:
     """Do `entry_key` for many passages of one spec."""
     prefix = f"ff:{fingerprint}:"
     keys = [prefix + key.hex() for key in passage_keys]
-    if any(len(key) != len(prefix) + 2 * _PASSAGE_KEY_BYTES for key in keys):
+    if not {*map(len, keys)} <= {len(prefix) + 2 * _PASSAGE_KEY_BYTES}:
         raise ValueError(f"a passage key has {_PASSAGE_KEY_BYTES} bytes")
     return keys
 

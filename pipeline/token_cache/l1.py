@@ -51,9 +51,20 @@ class L1Cache:
 
     def put_many(self, fingerprint: str, pairs: Iterable[PassageEntry]) -> None:
         """Keep entries, dropping others as the bound demands; one larger than the whole bound is not kept."""
+        entries, max_bytes = self._entries, self._max_bytes
         with self._lock:
-            for key, entry in pairs:
-                self._put((fingerprint, key), _alone(entry))
+            for key, given in pairs:
+                entry = _alone(given) if isinstance(given.ids.base, np.ndarray) else given
+                entry_bytes = size_bytes(entry)
+                if entry_bytes > max_bytes:
+                    continue
+                name = fingerprint, key
+                if name in entries:
+                    self._used_bytes -= size_bytes(entries.pop(name))
+                while self._used_bytes + entry_bytes > max_bytes:
+                    self._used_bytes -= size_bytes(entries.popitem(last=False)[1])
+                entries[name] = entry
+                self._used_bytes += entry_bytes
 
     def clear(self) -> None:
         """Forget everything."""
@@ -61,22 +72,11 @@ class L1Cache:
             self._entries.clear()
             self._used_bytes = 0
 
-    def _put(self, name: tuple[str, bytes], entry: Entry) -> None:
-        entry_bytes = size_bytes(entry)
-        if entry_bytes > self._max_bytes:
-            return
-        if (old := self._entries.pop(name, None)) is not None:
-            self._used_bytes -= size_bytes(old)
-        while self._used_bytes + entry_bytes > self._max_bytes:
-            self._used_bytes -= size_bytes(self._entries.popitem(last=False)[1])
-        self._entries[name] = entry
-        self._used_bytes += entry_bytes
-
 
 def _alone(entry: Entry) -> Entry:
     """Return an entry whose ids keep no larger array in memory, as a part of one would."""
     whole = entry.ids.base
-    if isinstance(whole, np.ndarray) and whole.nbytes > entry.ids.nbytes:
+    if whole is not None and whole.nbytes > entry.ids.nbytes:
         ids = entry.ids.copy()
         ids.flags.writeable = False  # else the entry would copy them once more
         return Entry(ids, entry.right_safe)

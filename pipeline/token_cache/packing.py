@@ -10,88 +10,61 @@ interpreter's own C code in a microsecond. zstd makes less of it than of uint32,
 (`python -m benchmarks.packings` prints by how much). The shorter of both codecs is used.
 """
 
-from collections.abc import Iterator, Sequence
-from itertools import accumulate
+from codecs import utf_16_le_decode, utf_16_le_encode, utf_32_le_decode
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import Final
 
 import numpy as np
 
 from pipeline.framing.ragged import RaggedIds
 from pipeline.framing.segments import TokenIds
-from pipeline.token_cache.dictionary import NO_WORD, Dictionary
+from pipeline.token_cache.dictionary import Dictionary
 
 WORDS: Final = 2
 ZSTD: Final = 3
 
 _MAX_WORD_BYTES = 4
-_LAST_OF_TWO_BYTES = 0xFFFF
 _UINT32 = np.dtype(np.uint32)
-_BETWEEN = chr(NO_WORD).encode("utf-16-le")
 
 
-def pack(ids: TokenIds, *, dictionary: Dictionary) -> tuple[int, bytes]:
-    """Return the codec and the payload.
-
-    Raises:
-        IndexError: There are ids that have no word.
-    """
-    raw = dictionary.words.take(ids).tobytes().decode("utf-32-le").encode("utf-16-le")
-    blocks = dictionary.zstd.compress(raw)
-    return (ZSTD, blocks) if len(blocks) < len(raw) else (WORDS, raw)
-
-
-def pack_all(ids: RaggedIds, *, dictionary: Dictionary) -> Iterator[tuple[int, bytes]]:
-    """Yield codec and payload of each text, as `pack` returns them, in less than half the time.
+def pack(ids: RaggedIds, *, dictionary: Dictionary) -> list[tuple[int, bytes]]:
+    """Return codec and payload of each text.
 
     Raises:
         IndexError: There are ids that have no word.
     """
     trimmed = ids.trimmed()
-    words = dictionary.words.take(trimmed.ids)
-    raw = words.tobytes().decode("utf-32-le").encode("utf-16-le")
-    (pairs,) = np.nonzero(words > _LAST_OF_TWO_BYTES)  # before a position stand two bytes a word, and two more for each
-    starts, stops = (2 * (at + np.searchsorted(pairs, at)) for at in (trimmed.starts, trimmed.stops))
-    compress = dictionary.zstd.compress
-    for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
-        piece = raw[start:stop]
-        blocks = compress(piece)
-        yield (ZSTD, blocks) if len(blocks) < len(piece) else (WORDS, piece)
+    # Not by name: `str.encode` looks these up in Python, each time.
+    words = utf_32_le_decode(dictionary.words.take(trimmed.ids).tobytes())[0]
+    places = zip(trimmed.starts.tolist(), trimmed.stops.tolist(), strict=True)
+    raws = [utf_16_le_encode(words[start:stop])[0] for start, stop in places]
+    both = [(dictionary.zstd.compress(raw), raw) for raw in raws]
+    return [(ZSTD, blocks) if len(blocks) < len(raw) else (WORDS, raw) for blocks, raw in both]
 
 
-def unpack(
-    codecs: Sequence[int], payloads: Sequence[bytes], *, counts: Sequence[int], dictionary: Dictionary
-) -> list[TokenIds]:
-    """Return the ids of payloads of one dictionary, unpacked in one go: read-only arrays that keep no other memory.
+def unpack(codec: int, payloads: Sequence[bytes], *, counts: Sequence[int], dictionary: Dictionary) -> list[TokenIds]:
+    """Return the ids of payloads of one codec and dictionary: read-only arrays that keep no other memory.
 
-    No allocation exceeds twice the words' bytes, which are four a word at most.
+    Each step is taken for all of them before the next one, which is faster by a tenth than all steps for each. No
+    allocation exceeds twice the words' bytes, which are four a word at most.
 
     Raises:
         ValueError: One of them is not the payload of so many words.
         IndexError: There are words that the dictionary has not.
     """
-    decompress = dictionary.zstd.decompress
-    raws = [
-        decompress(payload, count * _MAX_WORD_BYTES) if codec == ZSTD else _raw_words(codec, payload, count=count)
-        for codec, payload, count in zip(codecs, payloads, counts, strict=True)
-    ]
-    words = np.frombuffer(_BETWEEN.join(raws).decode("utf-16-le").encode("utf-32-le"), "<u4")
-    # If separators are where the counts say, and nowhere else, then every payload has its number of words.
-    starts = list(accumulate((count + 1 for count in counts), initial=0))
-    between = np.flatnonzero(words == NO_WORD)
-    if words.size != starts[-1] - 1 or between.tolist() != [start - 1 for start in starts[1:-1]]:
+    most_bytes = [count * _MAX_WORD_BYTES for count in counts]
+    if codec == ZSTD:
+        payloads = dictionary.zstd.decompress(payloads, most_bytes)
+    elif codec != WORDS or any(len(one) > most for one, most in zip(payloads, most_bytes, strict=True)):
+        raise ValueError(f"there is no codec {codec}, or there are more bytes than so many ids can have")
+    words = [utf_16_le_decode(payload, "strict", True)[0] for payload in payloads]  # noqa: FBT003  # that is all of it
+    if list(map(len, words)) != list(counts):
         raise ValueError("there is another number of ids than the header says")
-    ids = dictionary.ids.take(words).tobytes()
+    ids = dictionary.ids.take(np.array(["".join(words)]).view(_UINT32)).tobytes()
     # Arrays over bytes are read-only, which takes half the time of copying arrays and freezing each.
-    return [
-        np.frombuffer(ids[4 * start : 4 * (start + count)], _UINT32)
-        for start, count in zip(starts, counts, strict=False)
-    ]
-
-
-def _raw_words(codec: int, payload: bytes, *, count: int) -> bytes:
-    if codec != WORDS or len(payload) > count * _MAX_WORD_BYTES:
-        raise ValueError(f"{len(payload)} bytes cannot be {count} ids of codec {codec}")
-    return payload
+    ends = accumulate(most_bytes, initial=0)
+    return [np.frombuffer(ids[start:end], _UINT32) for start, end in pairwise(ends)]
 
 
 def uint32_bytes(ids: TokenIds) -> bytes:

@@ -8,9 +8,9 @@ the tag over the key would show it).
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, Self
 
-import hiredis
 import redis
 import redis.asyncio
 from redis.backoff import NoBackoff
@@ -20,7 +20,7 @@ from redis.retry import Retry
 
 from pipeline.errors import Unavailable
 from pipeline.token_cache.batching import MAX_BATCH_BYTES, MAX_BATCH_ENTRIES, batches
-from pipeline.token_cache.codec import encode_entries, encode_entry
+from pipeline.token_cache.codec import encode_entries
 from pipeline.token_cache.dictionary import Dictionary, no_dictionary
 from pipeline.token_cache.entries import Entries
 from pipeline.token_cache.keys import ENTRY_PATTERN, EPOCH_KEY, EntryName, entry_key, entry_keys, parse_entry_key
@@ -28,7 +28,9 @@ from pipeline.token_cache.redis_connections import KeptConnections
 from pipeline.token_cache.stores import CacheServer, Found, PassageEntry, decode_found
 
 _SCAN_COUNT = 1000
+_ENCODED_TOGETHER = 64
 _ERROR_CHARS = 200
+_FAILURES = (redis.RedisError, OSError)  # a time-out of `asyncio.timeout` is an `OSError` too
 
 
 class RedisTokenWriter:
@@ -221,7 +223,7 @@ class RedisTokenReader:
         max_batch_bytes: int = MAX_BATCH_BYTES,
     ) -> None:
         self._client = client
-        self._connections = KeptConnections(client.connection_pool)
+        self._connections = KeptConnections(client.connection_pool, timeout_s=timeout_s)
         self._hmac_key = hmac_key
         self._dictionary_for = dictionary_for
         self._timeout_s = timeout_s
@@ -265,9 +267,10 @@ class RedisTokenReader:
         if not passage_keys:
             return []
         keys = entry_keys(fingerprint, passage_keys)
-        with _translated():
-            async with asyncio.timeout(self._timeout_s):
-                values = await self._connections.ask(_packed("MGET", *keys))
+        try:
+            values = await self._connections.ask(_mget(keys))
+        except _FAILURES as error:
+            raise _unavailable(error) from error
         return decode_found(keys, values, hmac_key=self._hmac_key)
 
     async def write_back(
@@ -318,25 +321,30 @@ def _raw(client: Any, *command: str | int) -> Any:
     return client.execute_command(*command, **{NEVER_DECODE: True})
 
 
-def _packed(*command: str) -> bytes:
-    """Return a command as it is sent: redis-py's asynchronous connections do it in Python, five times as slow."""
-    packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub allows one argument
-    return packed
+def _mget(keys: Sequence[str]) -> bytes:
+    """Return an MGET of entry keys, which are ASCII and of one length, as it is sent: in a third of hiredis' time."""
+    before = f"\r\n${len(keys[0])}\r\n"
+    return f"*{len(keys) + 1}\r\n$4\r\nMGET{before}{before.join(keys)}\r\n".encode("ascii")
 
 
 def _encoded(
     fingerprint: str, pairs: Iterable[PassageEntry], hmac_key: bytes | None, dictionary: Dictionary
 ) -> Iterator[tuple[str, bytes]]:
+    for part in _parts(pairs):
+        keys = entry_keys(fingerprint, part.passage_keys)
+        safe = part.right_safe.tolist()
+        yield from zip(
+            keys, encode_entries(keys, part.ids, safe, hmac_key=hmac_key, dictionary=dictionary), strict=True
+        )
+
+
+def _parts(pairs: Iterable[PassageEntry]) -> Iterator[Entries]:
     if isinstance(pairs, Entries):
-        for part in pairs.parts(MAX_BATCH_ENTRIES):
-            keys = entry_keys(fingerprint, part.passage_keys)
-            safe = part.right_safe.tolist()
-            values = encode_entries(keys, part.ids, safe, hmac_key=hmac_key, dictionary=dictionary)
-            yield from zip(keys, values, strict=True)
+        yield from pairs.parts(MAX_BATCH_ENTRIES)
         return
-    for passage_key, entry in pairs:
-        key = entry_key(fingerprint, passage_key)
-        yield key, encode_entry(key, entry, hmac_key=hmac_key, dictionary=dictionary)
+    left = iter(pairs)
+    while some := list(islice(left, _ENCODED_TOGETHER)):
+        yield Entries.of(some)
 
 
 def _chunks(keys: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -361,9 +369,13 @@ def _entry_keys(keys: Iterable[bytes]) -> list[bytes]:
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """Turn whatever the client raises into `Unavailable`; a time-out of `asyncio.timeout` is an `OSError` too."""
+    """Turn whatever the client raises into `Unavailable`."""
     try:
         yield
-    except (redis.RedisError, OSError) as error:
-        reason = f"{type(error).__name__}: {error}"[:_ERROR_CHARS]
-        raise Unavailable(f"the token cache does not answer: {reason}", service="cache") from error
+    except _FAILURES as error:
+        raise _unavailable(error) from error
+
+
+def _unavailable(error: Exception) -> Unavailable:
+    reason = f"{type(error).__name__}: {error}"[:_ERROR_CHARS]
+    return Unavailable(f"the token cache does not answer: {reason}", service="cache")

@@ -1,19 +1,27 @@
 """Connections that lookups keep open, so that a query pays for its MGET and for nothing around it.
 
-redis-py's pool, its retries and its clocks around each send and each reply take as long as a whole MGET of 16 entries.
-A lookup needs none of them: it is bounded as a whole, and an MGET may be sent twice.
+redis-py's pool, its retries, its streams and its clocks around each send and each reply take as long as a whole MGET of
+16 entries. A lookup needs none of them: it is bounded as a whole, and an MGET may be sent twice. So redis-py connects
+and greets (addresses, TLS, users, databases are its own), and from then on the replies come straight to the caller.
 
 What must stay true: no reply ever reaches another caller. A connection is kept only after a command's whole reply was
-read; whatever else happens, a cancelled or timed-out call included, it is closed.
+read and nothing behind it; whatever else happens, a cancelled or timed-out call included, it is closed.
 """
 
 import asyncio
 from contextlib import suppress
 from typing import Any
 
+import hiredis
 import redis
 import redis.asyncio
 from redis.asyncio.connection import AbstractConnection
+
+_STREAM = "_writer"
+"""Where redis-py's connections keep it; that is nowhere promised."""
+
+_UNFINISHED = object()
+_UNASKED = "the server said what nobody asked for"
 
 
 class KeptConnections:
@@ -22,54 +30,181 @@ class KeptConnections:
     The one used last is used first. For one event loop.
     """
 
-    def __init__(self, pool: redis.asyncio.ConnectionPool) -> None:
+    def __init__(self, pool: redis.asyncio.ConnectionPool, *, timeout_s: float) -> None:
         self._pool = pool
+        self._timeout_s = timeout_s
         self._places = asyncio.Semaphore(pool.max_connections)
-        self._idle: list[AbstractConnection] = []
+        self._idle: list[_Connection] = []
         self._is_closed = False
 
     async def ask(self, command: bytes) -> Any:
         """Return the reply, its strings as bytes, to a packed command that does no harm when it is sent twice.
 
-        It is sent again, once and over a new connection, where the server had closed the one that was kept. The caller
-        bounds the time; more callers than connections wait for each other.
+        It is sent again, once and over a new connection, where the server had closed the one that was kept. More
+        callers than connections wait for each other. All that takes the time-out at most.
 
         Raises:
             redis.RedisError: The server cannot be reached, closed the new connection too, or answered with an error.
-            OSError: The same, not translated by redis-py.
+            OSError: The same, not translated by redis-py, or the time is over (`TimeoutError`).
         """
-        async with self._places:
+        until = asyncio.get_running_loop().time() + self._timeout_s
+        if self._places.locked():  # a clock costs more than all the rest, so it is set only for what needs one
+            async with asyncio.timeout_at(until):
+                await self._places.acquire()
+        else:
+            await self._places.acquire()
+        try:
             if self._idle:
                 with suppress(redis.ConnectionError):
-                    return await self._exchange(self._idle.pop(), command)
-            connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py's
-            connection.socket_timeout = None  # its clocks would cost more than the caller's one
-            return await self._exchange(connection, command)
+                    return await self._exchange(self._idle.pop(), command, until)
+            return await self._exchange(await _connected(self._pool, until), command, until)
+        finally:
+            self._places.release()
 
     async def close(self) -> None:
         """Close what is idle now, and what is in use as soon as its reply is read."""
         self._is_closed = True
         while self._idle:
-            await self._idle.pop().disconnect()
+            await self._idle.pop().close()
 
-    async def _exchange(self, connection: AbstractConnection, command: bytes) -> Any:
+    async def _exchange(self, connection: "_Connection", command: bytes, until: float) -> Any:
         try:
-            await _prepare(connection)
-            await connection.send_packed_command(command, check_health=False)
-            reply = await connection.read_response(disable_decoding=True)
+            reply = await connection.ask(command, until)
         except BaseException:
-            await connection.disconnect(nowait=True)
+            await connection.close()
             raise
-        if self._is_closed:
-            await connection.disconnect()
+        if self._is_closed or not connection.is_usable:
+            await connection.close()
         else:
             self._idle.append(connection)
         return reply
 
 
-async def _prepare(connection: AbstractConnection) -> None:
-    """Connect a new one; refuse one that was closed, or got what nobody asked for, while it was idle."""
-    if not connection.is_connected:
-        await connection.connect()  # type: ignore[no-untyped-call]  # redis-py's
-    elif await connection.can_read():
-        raise redis.ConnectionError("the connection was closed while it was idle")
+async def _connected(pool: redis.asyncio.ConnectionPool, until: float) -> "_Connection":
+    connection: AbstractConnection = pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py's
+    connection.socket_timeout = None  # `until` bounds its greeting
+    try:
+        async with asyncio.timeout_at(until):
+            await connection.connect()  # type: ignore[no-untyped-call]  # redis-py's
+            is_clean = not await connection.can_read()
+        return _Connection(connection, is_clean=is_clean)
+    except BaseException:
+        await connection.disconnect(nowait=True)
+        raise
+
+
+class _Connection(asyncio.Protocol):
+    """A transport that redis-py connected and has nothing more to do with: one command, one reply, nothing else."""
+
+    def __init__(self, connection: AbstractConnection, *, is_clean: bool) -> None:
+        """Take it over.
+
+        Args:
+            connection: Connected; every reply to its greeting has been read.
+            is_clean: Whether the server has said nothing else.
+
+        Raises:
+            redis.RedisError: This version of redis-py keeps it elsewhere.
+        """
+        writer = getattr(connection, _STREAM, None)
+        if not isinstance(writer, asyncio.StreamWriter):
+            raise redis.RedisError("this version of redis-py keeps its stream elsewhere")
+        self._connection = connection
+        self._transport = writer.transport
+        self._streams = self._transport.get_protocol()
+        self._reader = hiredis.Reader(
+            protocolError=redis.InvalidResponse, replyError=redis.ResponseError, notEnoughData=_UNFINISHED
+        )
+        self._loop = asyncio.get_running_loop()
+        self._asked: asyncio.Future[Any] | None = None
+        self._until = 0.0
+        self._clock: asyncio.TimerHandle | None = None
+        self._end: redis.RedisError | None = None if is_clean else redis.ConnectionError(_UNASKED)
+        self._transport.set_protocol(self)
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it can be asked again, as far as is known."""
+        return self._end is None
+
+    async def ask(self, command: bytes, until: float) -> Any:
+        """Return the reply. After any exception the connection is to be closed.
+
+        Args:
+            command: Packed.
+            until: When to stop waiting, by the loop's clock.
+
+        Raises:
+            redis.RedisError: It was closed, while it was idle or meanwhile, got what nobody asked for, or an error.
+            TimeoutError: There was no reply.
+        """
+        if self._end is not None:
+            raise self._end
+        self._asked, self._until = self._loop.create_future(), until
+        if self._clock is None or self._clock.when() > until:
+            self._set_clock()
+        try:
+            self._transport.write(command)
+            return await self._asked
+        finally:
+            self._asked = None
+
+    async def close(self) -> None:
+        """Close it without waiting for the server; twice is fine."""
+        if self._clock is not None:
+            self._clock.cancel()
+        self._transport.set_protocol(self._streams)
+        await self._connection.disconnect(nowait=True)
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`: a part of the reply, or the last of it."""
+        asked = self._asked
+        if asked is None or asked.done():
+            self._ended(redis.ConnectionError(_UNASKED))
+            return
+        self._reader.feed(data)
+        try:
+            reply = self._reader.gets()
+        except redis.RedisError as error:
+            self._ended(error)
+            return
+        if reply is _UNFINISHED:
+            return
+        if isinstance(reply, hiredis.PushNotification):
+            self._ended(redis.ConnectionError(_UNASKED))
+        elif isinstance(reply, redis.RedisError):
+            asked.set_exception(reply)
+        else:
+            asked.set_result(reply)
+        if self._reader.has_data():
+            self._ended(redis.ConnectionError(_UNASKED))
+
+    def eof_received(self) -> None:
+        """See `asyncio.Protocol`: the transport closes itself."""
+        self._ended(redis.ConnectionError("the server closed the connection"))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """See `asyncio.Protocol`."""
+        self._ended(redis.ConnectionError(f"the connection is lost: {error or 'it was closed'}"))
+        self._streams.connection_lost(error)
+
+    def _ended(self, why: redis.RedisError) -> None:
+        self._end = self._end or why
+        self._transport.close()
+        if self._asked is not None and not self._asked.done():
+            self._asked.set_exception(self._end)
+
+    def _set_clock(self) -> None:
+        """Look at the clock when what is asked now must end: a look for each that is asked would cost 2 µs each."""
+        if self._clock is not None:
+            self._clock.cancel()
+        self._clock = self._loop.call_at(self._until, self._look_at_the_clock)
+
+    def _look_at_the_clock(self) -> None:
+        self._clock = None
+        if self._asked is None or self._asked.done():
+            return
+        if self._loop.time() < self._until:  # of a later command than the one that it was set for
+            self._set_clock()
+        else:
+            self._asked.set_exception(TimeoutError("there was no reply in time"))

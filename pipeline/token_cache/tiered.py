@@ -98,18 +98,18 @@ class TokenCache:
         errors = 0
         if not all(entries):
             absent = [index for index, entry in enumerate(entries) if entry is None]
-            found, errors = await self._read(fingerprint, [passage_keys[index] for index in absent])
-            pairs: list[PassageEntry] = []
+            asked = [passage_keys[index] for index in absent]
+            found, errors = await self._read(fingerprint, asked)
+            hits = [(key, value) for key, value in zip(asked, found, strict=True) if isinstance(value, Entry)]
+            self._l1.put_many(fingerprint, hits)
             for index, value in zip(absent, found, strict=True):
                 if isinstance(value, Entry):
                     entries[index], sources[index] = value, "l2"
-                    pairs.append((passage_keys[index], value))
                     continue
                 reasons[index], sources[index] = value, "miss"
                 misses.append(value)
                 if value is MissReason.CORRUPT:
                     self._corrupt[fingerprint, passage_keys[index]] = True  # to be replaced
-            self._l1.put_many(fingerprint, pairs)
         elapsed_s = time.perf_counter() - began
         self._counter.record_lookup(hits=len(entries) - len(misses), misses=misses, elapsed_s=elapsed_s)
         return Lookup(

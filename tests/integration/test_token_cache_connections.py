@@ -9,7 +9,7 @@ import pytest
 import redis.asyncio
 
 from pipeline.errors import Unavailable
-from pipeline.token_cache import MissReason, RedisTokenReader, RedisTokenWriter
+from pipeline.token_cache import MissReason, RedisTokenReader, RedisTokenWriter, redis_connections
 from tests.support.entries import FINGERPRINT, keys_of, numbered_pairs
 from tests.support.polling import eventually_async
 from tests.support.ports import LOOPBACK
@@ -24,6 +24,7 @@ KEYS = keys_of(PAIRS)
 ENTRIES = [entry for _, entry in PAIRS]
 ABSENT = [MissReason.ABSENT]
 ANSWER, FOREIGN = b"*1\r\n$-1\r\n", b"*1\r\n$1\r\nx\r\n"
+ERROR, PUSH, GIBBERISH = b"-LOADING the data\r\n", b">2\r\n+invalidate\r\n*0\r\n", b"?\r\n"
 CLOSE, HANG = b"close", b"hang"
 
 
@@ -40,6 +41,10 @@ class ScriptedServer:
         """Connections that nobody has closed."""
         self.is_mute = False
         """Whether it accepts and says nothing."""
+        self.is_slow = False
+        """Whether it says everything a byte at a time."""
+        self.afterthought = b""
+        """What it says a moment after each answer to an MGET."""
         self.url = ""
         """Of protocol 2, whose handshake is nothing but OK."""
 
@@ -58,10 +63,18 @@ class ScriptedServer:
                     reply = self._reply(command[0])
                     if reply == CLOSE:
                         return
-                    writer.write(reply)
+                    await self._say(writer, reply)
+                    if self.afterthought and command[0] == b"MGET":
+                        await asyncio.sleep(0.01)
+                        await self._say(writer, self.afterthought)
         finally:
             self.open -= 1
             writer.close()
+
+    async def _say(self, writer: asyncio.StreamWriter, reply: bytes) -> None:
+        for part in [bytes([byte]) for byte in reply] if self.is_slow else [reply]:
+            writer.write(part)
+            await asyncio.sleep(0.001 if self.is_slow else 0)
 
     def _reply(self, name: bytes) -> bytes:
         if self.is_mute:
@@ -129,6 +142,46 @@ async def test_a_new_connection_that_dies_is_a_failed_lookup(
     with pytest.raises(Unavailable):
         await reader.read(FINGERPRINT, KEYS[:1])
     assert scripted.asked == 1
+
+
+async def test_a_reply_that_comes_in_pieces_is_one_reply(scripted: ScriptedServer, reader: RedisTokenReader) -> None:
+    scripted.script, scripted.is_slow = [ANSWER] * 2, True
+    assert [await reader.read(FINGERPRINT, KEYS[:1]) for _ in range(2)] == [ABSENT] * 2
+    assert scripted.accepted == 1
+
+
+@pytest.mark.parametrize("reply", [ERROR, GIBBERISH, PUSH + ANSWER], ids=["an error", "no protocol", "a push"])
+async def test_any_other_reply_is_a_failed_lookup_and_costs_its_connection(
+    scripted: ScriptedServer, reader: RedisTokenReader, reply: bytes
+) -> None:
+    scripted.script = [reply, ANSWER]
+    with pytest.raises(Unavailable):
+        await reader.read(FINGERPRINT, KEYS[:1])
+    assert await reader.read(FINGERPRINT, KEYS[:1]) == ABSENT
+    assert (scripted.asked, scripted.accepted) == (2, 2)
+
+
+@pytest.mark.parametrize("said", [FOREIGN, FOREIGN[:3], PUSH], ids=["a reply", "a part of one", "a push"])
+async def test_what_is_said_while_nobody_asks_reaches_no_caller(
+    scripted: ScriptedServer, reader: RedisTokenReader, said: bytes
+) -> None:
+    scripted.script, scripted.afterthought = [ANSWER] * 2, said
+    assert await reader.read(FINGERPRINT, KEYS[:1]) == ABSENT
+    await until(lambda: scripted.open == 0)
+    assert await reader.read(FINGERPRINT, KEYS[:1]) == ABSENT
+    assert (scripted.asked, scripted.accepted) == (2, 2)
+
+
+async def test_a_client_that_keeps_its_stream_elsewhere_is_a_failed_lookup(
+    scripted: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A later version of redis-py: the cache is down then, but nothing that is answered."""
+    reader = RedisTokenReader.connect(scripted.url, timeout_s=TIMEOUT_S)
+    monkeypatch.setattr(redis_connections, "_STREAM", "_elsewhere")
+    with pytest.raises(Unavailable, match="elsewhere"):
+        await reader.read(FINGERPRINT, KEYS[:1])
+    await until(lambda: scripted.accepted == 1 and scripted.open == 0)
+    await reader.close()
 
 
 async def test_what_nobody_asked_for_reaches_no_caller(scripted: ScriptedServer, reader: RedisTokenReader) -> None:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import CorruptEntry, InvalidInput
+from pipeline.framing import RaggedIds
 from pipeline.token_cache import (
     MAX_IDS,
     Dictionary,
@@ -23,6 +24,7 @@ from tests.support.entries import FINGERPRINT, OTHER_FINGERPRINT, entry_of, pass
 KEY = entry_key(FINGERPRINT, passage_key_of("a"))
 SECRETS = st.sampled_from([None, b"secret", b"another secret"])
 IDS = st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=600)
+KNOWN_IDS = st.lists(st.integers(0, 200_000), min_size=1, max_size=600)
 SAMPLE = encode_entry(KEY, entry_of(1, 2, 3))
 DICTIONARIES = st.sampled_from(["", "o200k_base", "cl100k_base"]).map(dictionary_of)
 VERSION_1 = {
@@ -47,6 +49,20 @@ def test_an_entry_survives_its_bytes(
     assert decoded.ids.tolist() == ids
     assert decoded.ids.dtype == np.uint32
     assert decoded.token_count == len(ids)
+
+
+@given(many=st.lists(st.one_of(IDS, KNOWN_IDS), max_size=8), secret=SECRETS, dictionary=DICTIONARIES)
+def test_entries_encoded_together_have_the_bytes_of_each_alone(
+    many: list[list[int]], secret: bytes | None, dictionary: Dictionary
+) -> None:
+    """Also where some of them have ids that no dictionary has a word for."""
+    entries = [entry_of(*ids, right_safe=len(ids) % 2 == 0) for ids in many]
+    keys = [entry_key(FINGERPRINT, passage_key_of(str(number))) for number in range(len(many))]
+    ids, safe = RaggedIds.of([entry.ids for entry in entries]), [entry.right_safe for entry in entries]
+    together = codec.encode_entries(keys, ids, safe, hmac_key=secret, dictionary=dictionary)
+    alone = [encode_entry(k, e, hmac_key=secret, dictionary=dictionary) for k, e in zip(keys, entries, strict=True)]
+    assert together == alone
+    assert codec.decode_entries(keys, together, hmac_key=secret) == entries
 
 
 @given(value=st.binary(max_size=300), secret=SECRETS)
