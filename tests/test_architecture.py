@@ -43,6 +43,7 @@ FREE_TO_ALL = {"errors", "telemetry"}
 TECHNOLOGIES: dict[str, tuple[str, ...]] = {
     "alembic": ("migrations/", "pipeline/services/schema.py"),
     "bs4": ("pipeline/documents/html_text.py",),
+    "cachebox": ("pipeline/token_cache/",),
     "cachetools": ("pipeline/token_cache/",),
     "celery": ("workers/",),
     "fastapi": ("api/",),

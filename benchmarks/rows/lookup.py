@@ -18,7 +18,7 @@ from benchmarks.bench import Bench
 from benchmarks.harness import SEED, Measured, percentile
 from benchmarks.report import Row, at_most, not_measured
 from benchmarks.texts import SPEC, CutText, cut, entries_of, load_gigatoken, load_tiktoken
-from pipeline.framing import TokenIds
+from pipeline.framing import TokenIds, joined_ids
 from pipeline.services.entry_dictionaries import dictionary_for
 from pipeline.token_cache import L1Cache, TokenCache, entry_key
 from pipeline.token_cache.redis_cache import RedisTokenReader, RedisTokenWriter
@@ -99,7 +99,7 @@ def _cached(cold: TokenCache, warm: TokenCache, client: "redis.asyncio.Redis", t
 
     async def look_up(cache: TokenCache, places: Sequence[int]) -> TokenIds:
         found = await cache.lookup(fingerprint, [keys[place] for place in places])
-        return np.concatenate([entry.ids for entry in found.entries if entry is not None])
+        return joined_ids([entry.ids for entry in found.entries if entry is not None])
 
     async def mget(places: Sequence[int]) -> object:
         return await client.mget([names[place] for place in places])

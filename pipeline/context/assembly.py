@@ -8,14 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 
-import numpy as np
-
 from pipeline.context.budget import select_within_budget
 from pipeline.context.cutting import cut_passage
 from pipeline.context.ordering import Order, order_passages
 from pipeline.context.passages import ContextPassage
 from pipeline.errors import ExactnessError, InvalidInput
-from pipeline.framing import NO_IDS, Segment, Text, TokenIds, joined_runs
+from pipeline.framing import NO_IDS, Segment, Text, TokenIds, joined_ids, joined_runs
 from pipeline.tokenizers import Neighbour, TokenSpec, common_ids, encode_header, encode_prefix, question_ids
 
 
@@ -87,7 +85,7 @@ def concatenate(spec: TokenSpec, passages: Sequence[ContextPassage]) -> TokenIds
         parts.append(passage.ids)
     if unsafe:
         parts.append(_run_ids(spec, unsafe, spec.context_ends))
-    return np.concatenate(parts)
+    return joined_ids(parts)
 
 
 def prompt_ids(spec: TokenSpec, context: AssembledContext, question: str) -> TokenIds:
@@ -102,7 +100,7 @@ def prompt_ids(spec: TokenSpec, context: AssembledContext, question: str) -> Tok
             f"the context budget is smaller than the {len(encode_prefix(spec))} tokens of frame {spec.frame.name}",
             item="max_context_tokens",
         )
-    return np.concatenate((context.token_ids, question_ids(spec, question)))
+    return joined_ids((context.token_ids, question_ids(spec, question)))
 
 
 def rendered_segments(spec: TokenSpec, context: AssembledContext) -> list[Segment]:

@@ -1,9 +1,8 @@
 """Decoded entries in the process' own memory, bounded in bytes; the least recently used go first."""
 
-import threading
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
+import cachebox
 import numpy as np
 
 from pipeline.token_cache.codec import Entry
@@ -17,16 +16,11 @@ class L1Cache:
     """Entries by spec and passage. Safe to share between threads.
 
     Entries are immutable and content addressed, so nothing in here is ever stale, whatever happens to Redis.
-
-    An `OrderedDict` is the whole policy: `cachetools.LRUCache` keeps two tables more and runs two Python functions for
-    each entry, which takes an eighth of a lookup that finds everything here.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._used_bytes = 0
-        self._entries: OrderedDict[tuple[str, bytes], Entry] = OrderedDict()
-        self._lock = threading.Lock()
+        self._entries: cachebox.LRUCache[bytes, Entry] = cachebox.LRUCache(max_bytes, getsizeof=_entry_bytes)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -34,43 +28,23 @@ class L1Cache:
     @property
     def used_bytes(self) -> int:
         """Bytes held, overhead included; never above the bound."""
-        return self._used_bytes
+        return self._entries.current_size()
 
     def get_many(self, fingerprint: str, passage_keys: Sequence[bytes]) -> list[Entry | None]:
         """Return the entry or None for each key, in order."""
-        found: list[Entry | None] = []
-        get, touch = self._entries.get, self._entries.move_to_end
-        with self._lock:
-            for key in passage_keys:
-                name = fingerprint, key
-                entry = get(name)
-                if entry is not None:
-                    touch(name)
-                found.append(entry)
-        return found
+        get, spec = self._entries.get, fingerprint.encode()
+        return [get(spec + key) for key in passage_keys]
 
     def put_many(self, fingerprint: str, pairs: Iterable[PassageEntry]) -> None:
         """Keep entries, dropping others as the bound demands; one larger than the whole bound is not kept."""
-        entries, max_bytes = self._entries, self._max_bytes
-        with self._lock:
-            for key, given in pairs:
-                entry = _alone(given) if isinstance(given.ids.base, np.ndarray) else given
-                entry_bytes = size_bytes(entry)
-                if entry_bytes > max_bytes:
-                    continue
-                name = fingerprint, key
-                if name in entries:
-                    self._used_bytes -= size_bytes(entries.pop(name))
-                while self._used_bytes + entry_bytes > max_bytes:
-                    self._used_bytes -= size_bytes(entries.popitem(last=False)[1])
-                entries[name] = entry
-                self._used_bytes += entry_bytes
+        insert, spec, max_bytes = self._entries.insert, fingerprint.encode(), self._max_bytes
+        for key, entry in pairs:
+            if size_bytes(entry) <= max_bytes:
+                insert(spec + key, _alone(entry) if isinstance(entry.ids.base, np.ndarray) else entry)
 
     def clear(self) -> None:
         """Forget everything."""
-        with self._lock:
-            self._entries.clear()
-            self._used_bytes = 0
+        self._entries.clear()
 
 
 def _alone(entry: Entry) -> Entry:
@@ -86,3 +60,7 @@ def _alone(entry: Entry) -> Entry:
 def size_bytes(entry: Entry) -> int:
     """Bytes that one entry occupies here."""
     return entry.ids.nbytes + ENTRY_OVERHEAD_BYTES
+
+
+def _entry_bytes(_name: bytes, entry: Entry) -> int:
+    return size_bytes(entry)

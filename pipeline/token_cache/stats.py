@@ -66,6 +66,7 @@ class LookupCounter:
     misses: dict[MissReason, int] = field(default_factory=lambda: dict.fromkeys(MissReason, 0))
     _hit_latency: _Latency = field(default_factory=_Latency)
     _miss_latency: _Latency = field(default_factory=_Latency)
+    _told_hit_rate: float = -1.0
 
     def record_lookup(self, *, hits: int, misses: list[MissReason], elapsed_s: float) -> None:
         """Count one finished lookup."""
@@ -79,7 +80,9 @@ class LookupCounter:
             self._hit_latency.add(elapsed_s)
             metrics.CACHE_ALL_HIT_TIME.observe(elapsed_s)
         metrics.CACHE_HIT_LATENCY.observe(elapsed_s)
-        metrics.CACHE_HIT_RATE.set(self.hit_rate)
+        if (hit_rate := self.hit_rate) != self._told_hit_rate:
+            self._told_hit_rate = hit_rate
+            metrics.CACHE_HIT_RATE.set(hit_rate)
 
     def record_resolved(self, *, elapsed_s: float) -> None:
         """Count the whole time of a lookup whose misses have been computed."""
