@@ -7,8 +7,7 @@ second, and never makes it fail or return ids that were not written for that pas
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from cachetools import LRUCache
 
@@ -33,8 +32,7 @@ _CORRUPT_REMEMBERED = 10_000
 _WRITE_BACKS_PENDING = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Lookup:
+class Lookup(NamedTuple):
     """What is known about a list of passages; the four tuples run parallel to `passage_keys`."""
 
     fingerprint: str
@@ -92,26 +90,31 @@ class TokenCache:
         """
         began = time.perf_counter()
         entries = self._l1.get_many(fingerprint, passage_keys)
-        sources: list[Source] = ["l1"] * len(entries)
-        reasons: list[MissReason | None] = [None] * len(entries)
+        count = len(entries)
+        sources: list[Source] = ["l1"] * count
+        if all(entries):
+            elapsed_s = time.perf_counter() - began
+            self._counter.record_lookup(hits=count, misses=[], elapsed_s=elapsed_s)
+            return Lookup(
+                fingerprint, tuple(passage_keys), tuple(entries), tuple(sources), (None,) * count, 0, elapsed_s
+            )
+        reasons: list[MissReason | None] = [None] * count
         misses: list[MissReason] = []
-        errors = 0
-        if not all(entries):
-            absent = [index for index, entry in enumerate(entries) if entry is None]
-            asked = [passage_keys[index] for index in absent]
-            found, errors = await self._read(fingerprint, asked)
-            hits = [(key, value) for key, value in zip(asked, found, strict=True) if isinstance(value, Entry)]
-            self._l1.put_many(fingerprint, hits)
-            for index, value in zip(absent, found, strict=True):
-                if isinstance(value, Entry):
-                    entries[index], sources[index] = value, "l2"
-                    continue
-                reasons[index], sources[index] = value, "miss"
-                misses.append(value)
-                if value is MissReason.CORRUPT:
-                    self._corrupt[fingerprint, passage_keys[index]] = True  # to be replaced
+        absent = [index for index, entry in enumerate(entries) if entry is None]
+        asked = [passage_keys[index] for index in absent]
+        found, errors = await self._read(fingerprint, asked)
+        hits = [(key, value) for key, value in zip(asked, found, strict=True) if isinstance(value, Entry)]
+        self._l1.put_many(fingerprint, hits)
+        for index, value in zip(absent, found, strict=True):
+            if isinstance(value, Entry):
+                entries[index], sources[index] = value, "l2"
+                continue
+            reasons[index], sources[index] = value, "miss"
+            misses.append(value)
+            if value is MissReason.CORRUPT:
+                self._corrupt[fingerprint, passage_keys[index]] = True  # to be replaced
         elapsed_s = time.perf_counter() - began
-        self._counter.record_lookup(hits=len(entries) - len(misses), misses=misses, elapsed_s=elapsed_s)
+        self._counter.record_lookup(hits=count - len(misses), misses=misses, elapsed_s=elapsed_s)
         return Lookup(
             fingerprint, tuple(passage_keys), tuple(entries), tuple(sources), tuple(reasons), errors, elapsed_s
         )
@@ -142,7 +145,7 @@ class TokenCache:
         )
         elapsed_s = lookup.elapsed_s + time.perf_counter() - began
         self._counter.record_resolved(elapsed_s=elapsed_s)
-        return replace(lookup, entries=entries, elapsed_s=elapsed_s)
+        return lookup._replace(entries=entries, elapsed_s=elapsed_s)
 
     async def write_back(self, fingerprint: str, pairs: Iterable[PassageEntry]) -> None:
         """Keep computed entries in L1 and, unless something is there by now, in the shared cache.
