@@ -1,19 +1,22 @@
 """What `celery -A workers.main` loads: the application with its task and its process hooks."""
 
-from celery.signals import (
-    setup_logging,
-    worker_process_init,
-    worker_process_shutdown,
-    worker_ready,
-    worker_shutdown,
-    worker_shutting_down,
-)
+from pipeline.loading import collector_at_rest
 
-from pipeline.settings import load_settings
-from pipeline.telemetry.logs import configure_logging
-from workers.app import create_app
-from workers.lifecycle import ChildProcess, MainProcess
-from workers.tasks import register
+with collector_at_rest():
+    from celery.signals import (
+        setup_logging,
+        worker_process_init,
+        worker_process_shutdown,
+        worker_ready,
+        worker_shutdown,
+        worker_shutting_down,
+    )
+
+    from pipeline.settings import load_settings
+    from pipeline.telemetry.logs import configure_logging
+    from workers.app import create_app
+    from workers.lifecycle import ChildProcess, MainProcess
+    from workers.tasks import register
 
 _settings = load_settings()
 app = create_app(_settings)
