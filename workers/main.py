@@ -5,6 +5,7 @@ from pipeline.loading import collector_at_rest
 with collector_at_rest():
     from celery.signals import (
         setup_logging,
+        worker_init,
         worker_process_init,
         worker_process_shutdown,
         worker_ready,
@@ -32,6 +33,7 @@ def _log_as_json(**_signal: object) -> None:
 
 worker_process_init.connect(_child.open, weak=False)
 worker_process_shutdown.connect(_child.close, weak=False)
+worker_init.connect(_main.prepare, weak=False)
 worker_ready.connect(_main.open, weak=False)
 worker_shutting_down.connect(_main.retire, weak=False)  # a soft shutdown ends without the signal below
 worker_shutdown.connect(_main.close, weak=False)
