@@ -3,10 +3,13 @@
 import signal
 import sys
 
-from api.starting import require_startable
-from pipeline.errors import ForefillError
-from pipeline.settings import Settings, load_settings
-from pipeline.telemetry.logs import configure_logging
+from pipeline.loading import collector_at_rest
+
+with collector_at_rest():
+    from api.starting import require_startable
+    from pipeline.errors import ForefillError
+    from pipeline.settings import Settings, load_settings
+    from pipeline.telemetry.logs import configure_logging
 
 
 def run(settings: Settings) -> int:
@@ -21,7 +24,8 @@ def run(settings: Settings) -> int:
         from api.processes import serve_with_several  # noqa: PLC0415  # each of the two needs what the other does not
 
         return serve_with_several(settings)
-    from api.serving import serve  # noqa: PLC0415  # the same
+    with collector_at_rest():
+        from api.serving import serve  # noqa: PLC0415  # the same
 
     serve(settings)
     return 0

@@ -13,8 +13,6 @@ from pydantic import SecretStr
 from pipeline.database import Database, create_database_engine
 from pipeline.documents.splitting import Splitter
 from pipeline.errors import ConfigurationError
-from pipeline.generation import GenerationClient
-from pipeline.generation.engines import open_engine
 from pipeline.jobs.redis_nudge import Nudger
 from pipeline.retrieval.embedders import embedder_name, open_passage_embedder, open_query_embedder
 from pipeline.retrieval.vector_index import VectorSearcher
@@ -24,7 +22,6 @@ from pipeline.services.configuration import ConfigurationSource, CorpusView, loa
 from pipeline.services.configuration_copy import ConfigurationCopy
 from pipeline.services.entry_dictionaries import dictionary_for
 from pipeline.services.event_jobs import JobLimits, WorkerResources
-from pipeline.services.generating import GenerationService
 from pipeline.services.ingestion import CorpusDefaults, IngestionService
 from pipeline.services.job_runner import JobRunner
 from pipeline.services.retrieving import Retriever
@@ -37,8 +34,10 @@ from pipeline.token_cache.redis_cache import RedisTokenReader, RedisTokenWriter
 from pipeline.tokenizers import use_twins
 
 if TYPE_CHECKING:
-    # Imported where it is connected: the client takes most of a second, and ingesting or listing runs needs none.
+    # Imported where they are connected: the clients take half a second, and ingesting or listing runs needs none.
+    from pipeline.generation import GenerationClient
     from pipeline.retrieval.qdrant import QdrantSearcher, QdrantWriter
+    from pipeline.services.generating import GenerationService
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,21 +210,25 @@ def open_read_context(settings: Settings, database: Database) -> ReadContext:
     return ReadContext(retriever, configuration, cache, searcher, close)
 
 
-def open_engine_client(settings: Settings) -> GenerationClient | None:
+def open_engine_client(settings: Settings) -> "GenerationClient | None":
     """Build the client of the configured engine, None if there is none; nothing is connected yet.
 
     Raises:
         ConfigurationError: A setting that this kind of engine needs is missing.
     """
+    from pipeline.generation.engines import open_engine  # noqa: PLC0415  # see above
+
     return open_engine(settings)
 
 
-def open_generation(settings: Settings, retriever: Retriever) -> GenerationService:
+def open_generation(settings: Settings, retriever: Retriever) -> "GenerationService":
     """Build the service that answers questions with the configured engine; close it before the retriever's parts.
 
     Raises:
         ConfigurationError: A setting that this kind of engine needs is missing.
     """
+    from pipeline.services.generating import GenerationService  # noqa: PLC0415  # see above
+
     return GenerationService(retriever, open_engine_client(settings), handshake=settings.engine_handshake)
 
 

@@ -21,6 +21,7 @@ SOURCES = ("pipeline", "workers", "api", "migrations")
 
 PACKAGES = (
     "errors",
+    "loading",
     "settings",
     "telemetry",
     "database",
@@ -68,7 +69,7 @@ TECHNOLOGIES: dict[str, tuple[str, ...]] = {
         "pipeline/jobs/redis_nudge.py",
         "pipeline/services/diagnosis/redis_servers.py",
         "pipeline/services/answering.py",  # the published signature takes its client
-        "workers/dispatcher.py",
+        "workers/dispatching.py",
     ),
     "rich": ("pipeline/cli/",),
     "semantic_text_splitter": ("pipeline/documents/splitting.py",),

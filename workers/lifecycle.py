@@ -1,4 +1,8 @@
-"""What lives as long as a worker's processes. Everything is built after fork: pools and threads do not survive one."""
+"""What lives as long as a worker's processes.
+
+What connects or starts threads is built after fork, since neither survives one. Modules and tables that every child
+needs are there before it.
+"""
 
 import gc
 import os
@@ -13,11 +17,13 @@ from billiard.util import set_pdeathsig
 from pipeline.errors import OutOfTime, Unavailable
 from pipeline.factory import ProcessContext, open_database, open_worker_context
 from pipeline.jobs.presence import announce_worker, retire_worker
+from pipeline.loading import collector_at_rest
 from pipeline.services.event_jobs import JobLimits
 from pipeline.services.schedules import evaluate_schedules
 from pipeline.settings import Settings
 from pipeline.telemetry.logs import get_logger
 from pipeline.telemetry.metrics import remove_counts, serve_metrics
+from pipeline.tokenizers import twin_texts
 
 _log = get_logger(__name__)
 
@@ -100,6 +106,13 @@ class MainProcess:
         self._settings = settings
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
+
+    def prepare(self, **_signal: Any) -> None:
+        """Load what every child would: half a second of each."""
+        with collector_at_rest():
+            import pipeline.retrieval.qdrant  # noqa: F401, PLC0415  # beat and Flower load this module, too
+        if self._settings.fast_tokenizer == "auto":
+            twin_texts()
 
     def open(self, sender: Any = None, **_signal: Any) -> None:
         """Begin to announce this worker, and export what its children count."""

@@ -1,19 +1,23 @@
 """What `celery -A workers.main` loads: the application with its task and its process hooks."""
 
-from celery.signals import (
-    setup_logging,
-    worker_process_init,
-    worker_process_shutdown,
-    worker_ready,
-    worker_shutdown,
-    worker_shutting_down,
-)
+from pipeline.loading import collector_at_rest
 
-from pipeline.settings import load_settings
-from pipeline.telemetry.logs import configure_logging
-from workers.app import create_app
-from workers.lifecycle import ChildProcess, MainProcess
-from workers.tasks import register
+with collector_at_rest():
+    from celery.signals import (
+        setup_logging,
+        worker_init,
+        worker_process_init,
+        worker_process_shutdown,
+        worker_ready,
+        worker_shutdown,
+        worker_shutting_down,
+    )
+
+    from pipeline.settings import load_settings
+    from pipeline.telemetry.logs import configure_logging
+    from workers.app import create_app
+    from workers.lifecycle import ChildProcess, MainProcess
+    from workers.tasks import register
 
 _settings = load_settings()
 app = create_app(_settings)
@@ -29,6 +33,7 @@ def _log_as_json(**_signal: object) -> None:
 
 worker_process_init.connect(_child.open, weak=False)
 worker_process_shutdown.connect(_child.close, weak=False)
+worker_init.connect(_main.prepare, weak=False)
 worker_ready.connect(_main.open, weak=False)
 worker_shutting_down.connect(_main.retire, weak=False)  # a soft shutdown ends without the signal below
 worker_shutdown.connect(_main.close, weak=False)

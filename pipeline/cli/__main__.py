@@ -1,6 +1,6 @@
 """`python -m pipeline.cli`: the same as `forefill`."""
 
-from pipeline.cli.main import main
+from pipeline.cli import main
 
 if __name__ == "__main__":
     main()

@@ -6,6 +6,7 @@ Exit codes: 0 all of it succeeded, 1 something did not, 2 the command line is wr
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from typing import NoReturn
 
@@ -14,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from pipeline.cli.invocation import new_group
 from pipeline.errors import ForefillError
+from pipeline.loading import collector_at_rest
 
 COMMANDS = {
     "up": "up",
@@ -49,13 +51,20 @@ _TAKES_VALUE = "--data-dir"
 def main() -> NoReturn:
     """Run the command line of this process."""
     signal.signal(signal.SIGTERM, _stop)
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(run(sys.argv[1:], loading=collector_at_rest()))
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Run one command line and return its exit code; errors are said on standard error."""
+def run(arguments: Sequence[str], *, loading: AbstractContextManager[None] | None = None) -> int:
+    """Run one command line and return its exit code; errors are said on standard error.
+
+    Args:
+        arguments: What stands behind `forefill`.
+        loading: Entered while the command's module is imported.
+    """
     try:
-        code = build_app(arguments)(args=list(arguments), prog_name="forefill", standalone_mode=False)
+        with loading or nullcontext():
+            app = build_app(arguments)
+        code = app(args=list(arguments), prog_name="forefill", standalone_mode=False)
     except typer.TyperException as error:
         # A command line that cannot be understood; without any argument the message is the help itself.
         message = error.format_message()

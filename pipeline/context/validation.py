@@ -5,7 +5,9 @@ What differs is made as small as it gets and shown in the error.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from random import Random
+from typing import TypeAlias
 
 import numpy as np
 
@@ -16,7 +18,7 @@ from pipeline.context.ordering import Order, order_passages
 from pipeline.context.passages import ContextPassage
 from pipeline.errors import ExactnessError, InvalidInput
 from pipeline.framing import Control, TokenIds, context_segments, prompt_segments, reference_ids
-from pipeline.tokenizers import TokenSpec, encode_header, encode_passage, encode_prefix
+from pipeline.tokenizers import EncodedPassage, TokenSpec, encode_header, encode_passage, encode_prefix
 
 _NO_LIMIT = 2**31
 _MOST_PASSAGES = 6
@@ -26,6 +28,11 @@ _REFUSALS_AT_LEAST = 20
 _BUDGETED_SHARE = 0.75
 _SHORT_BY = ((-3, 3), (1, 8), (1, 30), (1, 300))
 """How far budgets miss the whole context: around its end, within its last passages, anywhere in it."""
+_REMEMBERED_TEXTS = 512
+"""Texts whose pieces are kept, as a cache would: corpus texts come again and again. Reference ids never are."""
+
+Pieces: TypeAlias = Callable[[str], EncodedPassage]
+"""Gives a passage's ids under the spec that is tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +85,15 @@ def validate_spec(
     passages = unsafe = cuts = 0
     step = max(1, contexts // 100)
     examples = _Examples(spec, seed=seed, corpus_texts=corpus_texts)
+    pieces: Pieces = lru_cache(_REMEMBERED_TEXTS)(partial(encode_passage, spec))
     for done in range(1, contexts + 1):
         example = examples.next()
-        tried = _attempt(spec, example)
+        tried = _attempt(spec, example, pieces)
         if isinstance(tried, str):
-            smallest = _minimised(spec, example)
-            raise ExactnessError(f"{spec.spec_id} is not exact: {_attempt(spec, smallest)}; example: {smallest}")
+            smallest = _minimised(spec, example, pieces)
+            raise ExactnessError(
+                f"{spec.spec_id} is not exact: {_attempt(spec, smallest, pieces)}; example: {smallest}"
+            )
         passages += len(example.passages)
         unsafe += tried.unsafe_passages
         cuts += tried.was_cut
@@ -103,6 +113,7 @@ class _Examples:
 
     def __init__(self, spec: TokenSpec, *, seed: int, corpus_texts: Sequence[str]) -> None:
         self._spec = spec
+        self._encode = lru_cache(_REMEMBERED_TEXTS)(spec.tokenizer.encode)
         self._rng = Random(seed)
         self._texts = HostileTexts(
             self._rng,
@@ -132,7 +143,7 @@ class _Examples:
         while True:
             text = make()
             try:
-                self._spec.tokenizer.encode(text)
+                self._encode(text)
             except InvalidInput as error:
                 self.refused_texts += 1
                 if self.refused_texts > _REFUSALS_AT_LEAST + _REFUSED_SHARE * self._taken_texts:
@@ -150,10 +161,10 @@ class _Tried:
     was_cut: bool
 
 
-def _attempt(spec: TokenSpec, example: Example) -> str | _Tried:
+def _attempt(spec: TokenSpec, example: Example, pieces: Pieces) -> str | _Tried:
     """Return what is wrong with an example, or what was in it."""
     try:
-        passages = _context_passages(spec, example.passages)
+        passages = _context_passages(example.passages, pieces)
         budget = _budget(spec, passages, short_by=example.short_by)
         context = assemble(spec, passages, max_context_tokens=budget, order=example.order)
         problem = _difference(spec, example, passages, context, budget=budget)
@@ -242,10 +253,10 @@ def _prompt_difference(spec: TokenSpec, context: AssembledContext, texts: Sequen
     return ""
 
 
-def _context_passages(spec: TokenSpec, texts: Sequence[str]) -> list[ContextPassage]:
+def _context_passages(texts: Sequence[str], pieces: Pieces) -> list[ContextPassage]:
     passages = []
     for index, text in enumerate(texts):
-        piece = encode_passage(spec, text)
+        piece = pieces(text)
         passages.append(
             ContextPassage(
                 passage_key=index.to_bytes(16, "big"),
@@ -261,7 +272,7 @@ def _context_passages(spec: TokenSpec, texts: Sequence[str]) -> list[ContextPass
     return passages
 
 
-def _minimised(spec: TokenSpec, example: Example) -> Example:
+def _minimised(spec: TokenSpec, example: Example, pieces: Pieces) -> Example:
     """Return the smallest example found that still fails: fewer passages, shorter texts, no or more budget."""
     steps = 0
     while True:
@@ -269,7 +280,7 @@ def _minimised(spec: TokenSpec, example: Example) -> Example:
             steps += 1
             if steps > _SHRINKING_STEPS:
                 return example
-            if isinstance(_attempt(spec, candidate), str):
+            if isinstance(_attempt(spec, candidate, pieces), str):
                 example = candidate
                 break
         else:

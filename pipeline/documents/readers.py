@@ -16,7 +16,6 @@ from typing import Any, BinaryIO, Protocol, Self
 
 import orjson
 
-from pipeline.documents.html_text import html_text
 from pipeline.documents.validation import MAX_ID_BYTES, DocumentLimits, check_document
 from pipeline.errors import InvalidInput
 
@@ -268,7 +267,11 @@ class FolderReader(_Progress):
         if len(content) > self._limits.max_text_bytes:
             raise InvalidInput(f"is over {self._limits.max_text_bytes:,} bytes")
         text = content.removeprefix(_BYTE_ORDER_MARK).decode()
-        return html_text(text) if _suffix(relative) in HTML_SUFFIXES else text
+        if _suffix(relative) not in HTML_SUFFIXES:
+            return text
+        from pipeline.documents.html_text import html_text  # noqa: PLC0415  # its parser costs every process 40 ms
+
+        return html_text(text)
 
     def _broken(self, relative: str, reason: str) -> BrokenLine:
         return BrokenLine(_printable(self._root / relative), None, reason)

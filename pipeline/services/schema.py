@@ -1,18 +1,18 @@
 """The database schema: upgrading it, and knowing whether it is up to date."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Connection, inspect, text
 
 import pipeline.documents.tables
 import pipeline.jobs.tables
 import pipeline.tokenizers.tables
 from pipeline.database import Base, Database
 from pipeline.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from alembic.config import Config  # upgrades alone need Alembic; every process compares revisions
 
 METADATA = Base.metadata
 """Every table of every package."""
@@ -21,6 +21,7 @@ REQUIRED_PACKAGES = (pipeline.documents.tables, pipeline.jobs.tables, pipeline.t
 """Modules that must be imported for `METADATA` to be whole."""
 
 _MIGRATIONS = Path(__file__).parents[2] / "migrations"
+_CURRENT = text("SELECT version_num FROM alembic_version")
 
 
 def upgrade(database: Database) -> tuple[str | None, str]:
@@ -32,14 +33,16 @@ def upgrade(database: Database) -> tuple[str | None, str]:
     Raises:
         ConfigurationError: A newer version has upgraded it already.
     """
+    from alembic import command  # noqa: PLC0415  # see above
+
     with database.write() as connection:
         if not database.is_sqlite:
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(715823100425)")
-        before = _known_revision(connection)
+        before = _current_revision(connection)
         config = alembic_config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
-        after = MigrationContext.configure(connection).get_current_revision()
+        after = _current_revision(connection)
     return before, after or ""
 
 
@@ -50,16 +53,22 @@ def pending_revision(database: Database) -> str | None:
         ConfigurationError: The database is at one that this code does not know.
     """
     with database.read() as connection:
-        current = _known_revision(connection)
-    newest = ScriptDirectory.from_config(alembic_config()).get_current_head()
+        current = _current_revision(connection)
+    newest = known_revisions()[-1]
     return None if current == newest else newest
 
 
-def _known_revision(connection: Connection) -> str | None:
+def known_revisions() -> list[str]:
+    """Return every revision there is, oldest first: the number that its file's name begins with."""
+    return sorted(path.name.partition("_")[0] for path in (_MIGRATIONS / "versions").glob("[0-9]*_*.py"))
+
+
+def _current_revision(connection: Connection) -> str | None:
     """Return the database's revision, None if it is empty; refuse one of a newer version."""
-    current = MigrationContext.configure(connection).get_current_revision()
-    known = {script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()}
-    if current is not None and current not in known:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    current: str | None = connection.execute(_CURRENT).scalar_one_or_none()
+    if current is not None and current not in known_revisions():
         raise ConfigurationError(
             f"the database is at revision {current}, which this version of Forefill does not know: "
             "use the newer version"
@@ -67,8 +76,10 @@ def _known_revision(connection: Connection) -> str | None:
     return current
 
 
-def alembic_config() -> Config:
+def alembic_config() -> "Config":
     """Return Alembic's configuration without any file."""
+    from alembic.config import Config  # noqa: PLC0415  # see above
+
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
     return config

@@ -26,6 +26,7 @@ from pipeline.tokenizers.spec import Neighbour, TokenSpec, build_spec, check_gol
 from pipeline.tokenizers.tiktoken_bpe import TiktokenTokenizer, load_tiktoken
 from pipeline.tokenizers.tokenizer import Tokenizer, TokenizerIdentity
 from pipeline.tokenizers.tokenizer_json import MAX_TOKENIZER_BYTES, parse_tokenizer_json
+from pipeline.tokenizers.twin_texts import twin_texts
 from pipeline.tokenizers.vocabulary import VocabularyDefinition, known_encodings, load_ranks, vocabulary_definition
 
 __all__ = [
@@ -68,6 +69,7 @@ __all__ = [
     "question_ids",
     "require_same_as_file",
     "spec_fingerprint",
+    "twin_texts",
     "use_twins",
     "vocabulary_definition",
 ]

@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.embedded_stack import CORPUS, EmbeddedStack, await_end
 from tests.support.polling import eventually
+from tests.support.ports import NO_TLS
 from tests.support.processes import Processes
 from tests.support.sample import DOCUMENTS
 
@@ -155,7 +156,7 @@ def _answers(up: EmbeddedStack, name: str) -> bool:
     """Whether a new process serves, for those that a document's way through the stack does not show."""
     _, interactive, bulk = up.ready["metrics"]
     urls = {"flower": f"{up.ready['flower']}/healthcheck", "interactive": interactive, "bulk": bulk}
-    return name not in urls or httpx.get(urls[name], trust_env=False).status_code == httpx.codes.OK
+    return name not in urls or httpx.get(urls[name], trust_env=False, verify=NO_TLS).status_code == httpx.codes.OK
 
 
 def test_a_signal_during_the_start_ends_it_too(up: EmbeddedStack) -> None:

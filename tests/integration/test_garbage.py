@@ -15,7 +15,7 @@ from pipeline.token_cache import entry_key
 from pipeline.token_cache.memory import MemoryTokenWriter
 from pipeline.tokenizers import load_spec
 from tests.support.write_path import CORPUS, InMemoryWorker, change_rows, ingestion, jobs, report, source
-from workers.dispatcher import choose_chores
+from workers.dispatching import choose_chores
 
 SPEC = "o200k_base/plain"
 FINGERPRINT = load_spec(SPEC).fingerprint

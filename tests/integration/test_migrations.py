@@ -11,13 +11,14 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
 from pipeline.database import Database, create_database_engine
 from pipeline.errors import ConfigurationError
 from pipeline.factory import require_schema
 from pipeline.services.diagnosis.database import check_schema
-from pipeline.services.schema import METADATA, alembic_config, pending_revision, upgrade
+from pipeline.services.schema import METADATA, alembic_config, known_revisions, pending_revision, upgrade
 
 _CONSTRAINTS = """
     SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid)
@@ -70,6 +71,11 @@ def test_downgrading_leaves_nothing_and_upgrading_again_everything(database: Dat
     assert pending_revision(database) is None
     with database.read() as connection:
         assert _described(connection) == before
+
+
+def test_the_names_of_the_files_say_which_revisions_alembic_knows() -> None:
+    scripts = list(ScriptDirectory.from_config(alembic_config()).walk_revisions())  # newest first
+    assert [script.revision for script in reversed(scripts)] == known_revisions()
 
 
 def test_processes_that_upgrade_at_once_take_turns(database_url: str) -> None:

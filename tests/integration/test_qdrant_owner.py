@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import ConfigurationError, Unavailable
-from pipeline.retrieval.owner import OwnerOptions, run_owner
+from pipeline.retrieval.owner.server import OwnerOptions, run_owner
 from pipeline.retrieval.qdrant import connect_searcher, connect_writer
 from pipeline.retrieval.vector_index import Tombstone
 from tests.support.polling import eventually

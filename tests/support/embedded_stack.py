@@ -8,6 +8,7 @@ import httpx
 import psutil
 
 from tests.support.polling import eventually
+from tests.support.ports import NO_TLS
 from tests.support.processes import Process, Processes, forefill_command, has_ended
 
 START_S = 90.0
@@ -79,7 +80,7 @@ class EmbeddedStack:
 
     def get(self, path: str) -> Any:
         """GET from the API and return the answer's object."""
-        answer = httpx.get(self.ready["api"] + path, timeout=10, trust_env=False)
+        answer = httpx.get(self.ready["api"] + path, timeout=10, trust_env=False, verify=NO_TLS)
         answer.raise_for_status()
         return answer.json()
 
@@ -87,7 +88,7 @@ class EmbeddedStack:
         """PUT one document and return the run's id."""
         body = {"documents": [{"id": document_id, "text": text}]}
         url = f"{self.ready['api']}/v1/corpora/{CORPUS}/documents"
-        answer = httpx.put(url, json=body, timeout=10, trust_env=False)
+        answer = httpx.put(url, json=body, timeout=10, trust_env=False, verify=NO_TLS)
         answer.raise_for_status()
         run_id: str = answer.json()["run_id"]
         return run_id
@@ -110,7 +111,7 @@ class EmbeddedStack:
     def retrieve(self, query: str) -> dict[str, Any]:
         """Ask a question with the prompt's text."""
         body = {"corpus": CORPUS, "query": query, "include_text": True}
-        answer = httpx.post(f"{self.ready['api']}/v1/retrieve", json=body, timeout=10, trust_env=False)
+        answer = httpx.post(f"{self.ready['api']}/v1/retrieve", json=body, timeout=10, trust_env=False, verify=NO_TLS)
         answer.raise_for_status()
         found: dict[str, Any] = answer.json()
         return found

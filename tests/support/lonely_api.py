@@ -12,7 +12,7 @@ from pipeline.database import Database
 from pipeline.factory import open_database
 from pipeline.services.schema import upgrade
 from pipeline.settings import Settings
-from tests.support.ports import LOOPBACK, free_port
+from tests.support.ports import LOOPBACK, NO_TLS, free_port
 from tests.support.processes import Process, Processes
 
 
@@ -68,7 +68,7 @@ class LonelyApi:
     def is_alive(self) -> bool:
         """Return whether it answers."""
         try:
-            return httpx.get(f"{self.url}/healthz", timeout=2.0).status_code == 200
+            return httpx.get(f"{self.url}/healthz", timeout=2.0, verify=NO_TLS).status_code == 200
         except httpx.TransportError:
             return False
 

@@ -1,8 +1,12 @@
 """Loopback ports for servers that tests start."""
 
 import socket
+import ssl
 
 LOOPBACK = "127.0.0.1"
+
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""For `verify` of requests to this machine in a loop: httpx reads every authority's certificate for each, 15 ms."""
 
 
 def free_port() -> int:

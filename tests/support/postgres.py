@@ -29,8 +29,12 @@ _SETTINGS = {
     "full_page_writes": "off",
     "max_wal_size": "256MB",
     "autovacuum_naptime": "10min",
+    "dynamic_shared_memory_type": "mmap",  # in the folder, so that a killed server leaves none of it
     "timezone": "UTC",
 }
+_MEMORY = Path("/dev/shm")
+_MEMORY_BYTES = 4 * 1024**3
+"""Free in memory's file system where a server's files are put there: several servers take a gigabyte together."""
 _DURABLE = {"fsync": "on", "full_page_writes": "on", "max_wal_size": "1GB", "shared_buffers": "128MB"}
 
 
@@ -45,7 +49,9 @@ class PostgresServer:
         """
         self._settings = {**_SETTINGS, **(_DURABLE if durable else {})}
         self._stack = ExitStack()
-        self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="ff-pg-")))
+        self._folder = Path(
+            self._stack.enter_context(tempfile.TemporaryDirectory(prefix="ff-pg-", dir=None if durable else _memory()))
+        )
         self._processes = self._stack.enter_context(Processes(self._folder))
         self._process: Process | None = None
         self._home = self._folder / "server"  # data and socket; belongs to the user PostgreSQL runs as
@@ -162,6 +168,12 @@ def _unprivileged_owner() -> str:
         return "-"
     nobody = pwd.getpwnam("nobody")
     return f"{nobody.pw_uid}:{nobody.pw_gid}"
+
+
+def _memory() -> Path | None:
+    """Where files never reach a disk, if there is room: making a database is 300 files, 25 ms there, else up to 400."""
+    has_room = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _MEMORY_BYTES
+    return _MEMORY if has_room else None
 
 
 def _open_to_everyone(path: Path) -> bool:

@@ -11,7 +11,7 @@ from pipeline.retrieval.embedding import Embedding, SparseVector
 from pipeline.retrieval.points import point_id
 from pipeline.retrieval.qdrant import QdrantSearcher, QdrantWriter, connect_searcher, connect_writer
 from pipeline.retrieval.vector_index import Point
-from tests.support.ports import LOOPBACK, free_port
+from tests.support.ports import LOOPBACK, NO_TLS, free_port
 from tests.support.processes import Process, Processes
 
 API_KEY = "a key for tests"
@@ -59,7 +59,7 @@ class QdrantOwner:
     def is_ready(self) -> bool:
         """Whether it answers its probe."""
         try:
-            return httpx.get(f"{self.url}/readyz", timeout=2.0).status_code == 200
+            return httpx.get(f"{self.url}/readyz", timeout=2.0, verify=NO_TLS).status_code == 200
         except httpx.TransportError:
             return False
 

@@ -17,7 +17,7 @@ from pipeline.jobs.run_reports import RunReport, get_run
 from pipeline.services.schema import upgrade
 from pipeline.settings import Settings
 from tests.support.polling import eventually
-from tests.support.ports import LOOPBACK, free_port
+from tests.support.ports import LOOPBACK, NO_TLS, free_port
 from tests.support.processes import Process, Processes
 from tests.support.readers import Readers
 from tests.support.valkey import ValkeyServer
@@ -166,6 +166,6 @@ def _is_ours(name: str) -> bool:
 
 def _answers(url: str) -> bool:
     try:
-        return httpx.get(url, timeout=2.0).status_code == httpx.codes.OK
+        return httpx.get(url, timeout=2.0, verify=NO_TLS).status_code == httpx.codes.OK
     except httpx.HTTPError:
         return False

@@ -12,7 +12,3 @@ What must stay true:
 - A call answered with 200 survives `kill -9`; power loss may cost what came after the last flush.
 - `optimize()` is never called: it freezes the process for seconds. Search is brute force, good to about 50,000 points.
 """
-
-from pipeline.retrieval.owner.server import OwnerOptions, run_owner
-
-__all__ = ["OwnerOptions", "run_owner"]

@@ -4,10 +4,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipeline.errors import ForefillError
-from pipeline.retrieval.owner.server import OwnerOptions, run_owner
-from pipeline.settings import load_settings
-from pipeline.telemetry.logs import configure_logging
+from pipeline.loading import collector_at_rest
+
+with collector_at_rest():
+    from pipeline.errors import ForefillError
+    from pipeline.retrieval.owner.server import OwnerOptions, run_owner
+    from pipeline.settings import load_settings
+    from pipeline.telemetry.logs import configure_logging
 
 
 def main() -> int:

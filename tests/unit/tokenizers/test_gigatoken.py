@@ -349,11 +349,17 @@ FORKED = """
 import os
 import sys
 
+import psutil
+
 import pipeline.factory
 import workers.main
 from pipeline.tokenizers import load_spec, use_twins
 
+threads = psutil.Process().num_threads()  # OpenBLAS has its own, and is ready for a fork
+workers.main._main.prepare()
+assert "qdrant_client" in sys.modules
 assert "gigatoken" not in sys.modules
+assert psutil.Process().num_threads() == threads
 if (child := os.fork()) == 0:
     use_twins(enabled=True)
     spec = load_spec("o200k_base/plain")
@@ -366,5 +372,5 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="workers fork where they can")
-def test_nothing_of_the_library_is_loaded_before_a_worker_forks() -> None:
+def test_nothing_of_the_library_is_loaded_before_a_worker_forks_nor_a_thread_more() -> None:
     subprocess.run([sys.executable, "-c", FORKED], check=True, timeout=60)
