@@ -12,15 +12,18 @@ import socket
 import sys
 from typing import Any
 
-import uvicorn
-from fastapi import FastAPI
+from pipeline.loading import collector_at_rest
 
-from api.app import create_app
-from api.sockets import bind
-from api.starting import require_startable
-from pipeline.errors import ForefillError
-from pipeline.settings import Settings, load_settings
-from pipeline.telemetry.logs import configure_logging
+with collector_at_rest():
+    import uvicorn
+    from fastapi import FastAPI
+
+    from api.app import create_app
+    from api.sockets import bind
+    from api.starting import require_startable
+    from pipeline.errors import ForefillError
+    from pipeline.settings import Settings, load_settings
+    from pipeline.telemetry.logs import configure_logging
 
 GRACE_S = 3
 """Seconds that answers under way may take after SIGTERM."""

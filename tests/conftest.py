@@ -1,8 +1,9 @@
 """Servers and processes shared by the whole suite. A server lives for the session, its content for one test."""
 
+import gc
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,18 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # A shared machine may be slow for a moment; what is slow for long is caught by the time-out of a test.
 settings.register_profile("forefill", deadline=None)
 settings.load_profile("forefill")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect without the garbage collector, which then never looks at modules and tests again: they all stay."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="session")
