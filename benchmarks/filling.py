@@ -34,7 +34,8 @@ AS_DEPLOYED: Mapping[str, str] = {
 WORKERS = 2
 """Prefork children of the one worker."""
 
-_LOOK_S = 0.01
+_LOOK_S = 0.05
+_LOOK_FOR_A_CLAIM_S = 0.01
 _GIVE_UP_S = 3600.0
 
 
@@ -110,7 +111,7 @@ class FillingStack:
                 # A run may be over between two looks; its start then is the end of its first slice, and is not used.
                 began_at = claims[0] if claims else run.created_at
                 return max(1, run.finished_at - began_at) / 1000
-            time.sleep(_LOOK_S)
+            time.sleep(_LOOK_S if claims else _LOOK_FOR_A_CLAIM_S)
         raise RuntimeError(f"run {run_id} has not ended after {_GIVE_UP_S:.0f} s")
 
 

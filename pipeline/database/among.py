@@ -29,6 +29,9 @@ class _Among(FunctionElement[bool]):
     type = Boolean()
     inherit_cache = True
 
+    def self_group(self, against: Any = None) -> Any:  # noqa: ARG002  # what SQLAlchemy calls it with
+        return self  # it would ask SQLite for `… = 1`, which no index answers
+
 
 def among(column: Any, numbers: Iterable[int]) -> ColumnElement[bool]:
     """Return the condition that a column of integers is one of these."""

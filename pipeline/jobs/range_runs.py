@@ -29,7 +29,9 @@ DOCUMENTS_PER_RANGE = 512
 """Served documents of one range job."""
 
 QUICK_DOCUMENTS_PER_RANGE = 8192
-"""Of one that reads only the ledger of most of them."""
+"""Of one that reads only the ledger of most of them; towards the end fewer, so that workers end together."""
+
+_FEWEST_OF_A_QUICK_RANGE = 1024
 
 OPEN_JOBS = 8
 """Unfinished jobs a run has at most: enough for every worker, few enough to pause at once."""
@@ -181,16 +183,20 @@ def plan_jobs(connection: Connection, run_id: str) -> int:
         return 0
     options = RangeOptions.from_json(run.options)
     is_quick = options.only_changed or run.kind == "backfill"
-    per_range = QUICK_DOCUMENTS_PER_RANGE if is_quick else DOCUMENTS_PER_RANGE
     unfinished = select(func.count()).where(JOBS.c.run_id == run_id, JOBS.c.finished_at.is_(None))
     room = OPEN_JOBS - int(connection.execute(unfinished).scalar_one())
     start, made = run.planned_to, 0
     while made < room and start < run.upper_bound:
-        end = find_range_end(connection, run.corpus_pk, after=start, upto=run.upper_bound, documents=per_range)
+        documents = _quick_range(run.upper_bound - start) if is_quick else DOCUMENTS_PER_RANGE
+        end = find_range_end(connection, run.corpus_pk, after=start, upto=run.upper_bound, documents=documents)
         insert_range_job(connection, run.corpus_pk, run_id=run_id, kind=run.kind, start=start, end=end)
         start, made = end, made + 1
     connection.execute(update(_RANGES).where(_RANGES.c.run_id == run_id).values(planned_to=start))
     return made
+
+
+def _quick_range(rows_left: int) -> int:
+    return min(QUICK_DOCUMENTS_PER_RANGE, max(_FEWEST_OF_A_QUICK_RANGE, rows_left // 4))
 
 
 def plan_all(database: Database) -> int:

@@ -57,6 +57,8 @@ FINAL_ATTEMPTS = 5
 
 _MORE_OF_A_RANGE = 4
 """Times as many documents as a slice of an event job has: nothing of them is embedded or placed."""
+_MORE_OF_A_QUICK_RUN = 16
+"""The same of a run that has nothing to compare."""
 _QUICK_S = 0.25
 """A slice below that is followed by one of twice as many documents: each costs a dozen statements, however small."""
 _MAX_SLICE_DOCUMENTS = 2048
@@ -89,7 +91,6 @@ class RangeJobRunner:
         self._end = job.range_end
         self._cursor = job.cursor or 0
         self._limits = limits or JobLimits()
-        self._slice_documents = self._limits.slice_documents * _MORE_OF_A_RANGE
         with self._database.read() as connection:
             run = connection.execute(_RUN.where(RunRow.id == self._run_id)).one()
             self._corpus = get_corpus_by_pk(connection, job.corpus_pk)
@@ -108,6 +109,8 @@ class RangeJobRunner:
                 modulus = max(1, served // max(1, run.expected))
                 self._conditions.append(in_sample(modulus, seed=int(run.id[-4:], 16)))
         self._specs = [resources.load_spec(spec_id) for spec_id in chosen]
+        more = _MORE_OF_A_QUICK_RUN if self._is_quick else _MORE_OF_A_RANGE
+        self._slice_documents = self._limits.slice_documents * more
         # A quick run fills what is served as it is served; it is the full one that asks how it would be cut today.
         self._splitter = None if self._is_quick else resources.parse_splitter(self._corpus.splitter)
 
