@@ -1,3 +1,5 @@
+from typing import Any
+
 from sqlalchemy import Select, select
 from sqlalchemy.dialects import sqlite
 
@@ -5,7 +7,7 @@ from pipeline.database import Database, among
 from tests.support.write_path import CORPUS, DOCUMENTS, document, ingestion, sources
 
 
-def statement(pks: list[int]) -> Select[tuple[str]]:
+def statement(pks: list[int]) -> Select[Any]:
     return select(DOCUMENTS.c.id).where(among(DOCUMENTS.c.pk, pks)).order_by(DOCUMENTS.c.id)
 
 
