@@ -29,9 +29,10 @@ DOCUMENTS_PER_RANGE = 512
 """Served documents of one range job."""
 
 QUICK_DOCUMENTS_PER_RANGE = 8192
-"""Of one that reads only the ledger of most of them; towards the end fewer, so that workers end together."""
+"""Of one that reads only the ledger of most of them."""
 
-_FEWEST_OF_A_QUICK_RANGE = 1024
+_FEWEST_OF_A_BACKFILL = 1024
+"""Of a backfill, which reads them all: towards its end ranges get shorter, so that workers end together."""
 
 OPEN_JOBS = 8
 """Unfinished jobs a run has at most: enough for every worker, few enough to pause at once."""
@@ -182,12 +183,11 @@ def plan_jobs(connection: Connection, run_id: str) -> int:
     if run is None:
         return 0
     options = RangeOptions.from_json(run.options)
-    is_quick = options.only_changed or run.kind == "backfill"
     unfinished = select(func.count()).where(JOBS.c.run_id == run_id, JOBS.c.finished_at.is_(None))
     room = OPEN_JOBS - int(connection.execute(unfinished).scalar_one())
     start, made = run.planned_to, 0
     while made < room and start < run.upper_bound:
-        documents = _quick_range(run.upper_bound - start) if is_quick else DOCUMENTS_PER_RANGE
+        documents = _documents_per_range(run.kind, options, rows_left=run.upper_bound - start)
         end = find_range_end(connection, run.corpus_pk, after=start, upto=run.upper_bound, documents=documents)
         insert_range_job(connection, run.corpus_pk, run_id=run_id, kind=run.kind, start=start, end=end)
         start, made = end, made + 1
@@ -195,8 +195,10 @@ def plan_jobs(connection: Connection, run_id: str) -> int:
     return made
 
 
-def _quick_range(rows_left: int) -> int:
-    return min(QUICK_DOCUMENTS_PER_RANGE, max(_FEWEST_OF_A_QUICK_RANGE, rows_left // 4))
+def _documents_per_range(kind: str, options: RangeOptions, *, rows_left: int) -> int:
+    if kind == "backfill":
+        return min(QUICK_DOCUMENTS_PER_RANGE, max(_FEWEST_OF_A_BACKFILL, rows_left // 4))
+    return QUICK_DOCUMENTS_PER_RANGE if options.only_changed else DOCUMENTS_PER_RANGE
 
 
 def plan_all(database: Database) -> int:

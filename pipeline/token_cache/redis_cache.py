@@ -82,13 +82,9 @@ class RedisTokenWriter:
 
     def write(self, fingerprint: str, pairs: Iterable[PassageEntry]) -> int:
         """See `TokenWriter.write`: one MSET a batch under policy `none`, one pipeline of SET EX with a life time."""
-        count = 0
         encoded = _encoded(fingerprint, pairs, self._hmac_key, self._dictionary_for(fingerprint))
-        for batch in batches(encoded, max_bytes=self._max_batch_bytes):
-            with _translated():
-                self._write_batch(batch)
-            count += len(batch)
-        return count
+        some = batches(encoded, max_bytes=self._max_batch_bytes)
+        return self._write_all(some) if self._ttl_s is None else self._write_expiring(some, self._ttl_s)
 
     def read(self, fingerprint: str, passage_keys: Sequence[bytes]) -> list[Found]:
         """See `TokenWriter.read`: MGETs of bounded size."""
@@ -196,14 +192,37 @@ class RedisTokenWriter:
         """See `TokenWriter.close`."""
         self._client.close()
 
-    def _write_batch(self, batch: list[tuple[str, bytes]]) -> None:
-        if self._ttl_s is None:
-            self._client.mset(dict(batch))
-            return
-        with self._client.pipeline(transaction=False) as pipeline:
-            for key, value in batch:
-                pipeline.set(key, value, ex=self._ttl_s)
-            pipeline.execute()
+    def _write_all(self, some: Iterable[list[tuple[str, bytes]]]) -> int:
+        """Store each batch by one MSET, and encode the next one while the server works on it."""
+        count, pool = 0, self._client.connection_pool
+        with _translated():
+            connection: Any = pool.get_connection()
+            try:
+                is_awaited = False
+                for batch in some:
+                    connection.send_command("MSET", *(part for pair in batch for part in pair))
+                    if is_awaited:
+                        connection.read_response()
+                    is_awaited = True
+                    count += len(batch)
+                if is_awaited:
+                    connection.read_response()
+            except BaseException:
+                connection.disconnect()  # a reply that nobody has read must not reach the next caller
+                raise
+            finally:
+                pool.release(connection)
+        return count
+
+    def _write_expiring(self, some: Iterable[list[tuple[str, bytes]]], ttl_s: int) -> int:
+        count = 0
+        for batch in some:
+            with _translated(), self._client.pipeline(transaction=False) as pipeline:
+                for key, value in batch:
+                    pipeline.set(key, value, ex=ttl_s)
+                pipeline.execute()
+            count += len(batch)
+        return count
 
     def _scan_page(self, cursor: int, fingerprint: str | None) -> tuple[int, list[bytes]]:
         reply = _raw(self._client, "SCAN", cursor, *_scan_options(fingerprint))

@@ -65,7 +65,7 @@ class TokenWriter(Protocol):
         """Store entries unconditionally, with the policy's life time, and return how many.
 
         What was there is replaced, its expiry too: an entry that a query wrote back becomes a worker's entry.
-        `pairs` is consumed in batches bounded in bytes. When it raises, any prefix may have been stored.
+        `pairs` is consumed in batches bounded in bytes. When it raises, any of them may have been stored.
         """
 
     def read(self, fingerprint: str, passage_keys: Sequence[bytes]) -> list[Found]:

@@ -46,7 +46,7 @@ _FEW = 32
 """Texts that take as long one by one as in a batch."""
 _LOOK_EVERY = 4000
 """Texts after which the process' memory is looked at, which takes up to 0.4 ms."""
-_MAX_GROWTH_BYTES = 256 * 1024 * 1024
+_MAX_GROWTH_BYTES = 208 * 1024 * 1024
 _SCHEMES = {"cl100k_base": "cl100k", "o200k_base": "o200k", "o200k_harmony": "o200k"}
 """The library's name for how each packaged encoding splits text."""
 _FAULTS = (
