@@ -4,17 +4,18 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 import redis
 import redis.asyncio
 
-from pipeline.errors import Unavailable
+from pipeline.errors import OutOfTime, Unavailable
 from pipeline.token_cache import (
     Circuit,
     L1Cache,
     MissReason,
+    PassageEntry,
     RedisTokenReader,
     RedisTokenWriter,
     TokenCache,
@@ -244,6 +245,30 @@ async def test_a_cache_without_room_refuses_and_the_worker_learns_it() -> None:
             writer.write(FINGERPRINT, ((bytes([n // 256, n % 256] * 8), ENTRIES[0]) for n in range(5000)))
         assert writer.read(FINGERPRINT, KEYS) == ENTRIES
         writer.close()
+
+
+async def test_after_a_write_was_refused_the_same_writer_gets_its_own_replies() -> None:
+    """Batches are sent before the reply to the last one is read: what is left of replies must go with the connection."""
+    many = numbered_pairs(3000, tokens=448)
+    with ValkeyServer(options=("--maxmemory", "3mb", "--maxmemory-policy", "noeviction")) as server:
+        writer = RedisTokenWriter.connect(server.url)
+        with pytest.raises(Unavailable, match="maxmemory"):
+            writer.write(FINGERPRINT, many)
+        with server.client() as client:
+            client.config_set("maxmemory", 0)
+        assert writer.write(FINGERPRINT, many) == len(many)
+        assert writer.read(FINGERPRINT, keys_of(many)) == [entry for _, entry in many]
+
+
+async def test_a_write_that_is_interrupted_leaves_no_reply_behind(writer: RedisTokenWriter) -> None:
+    def interrupted() -> Iterator[PassageEntry]:
+        yield from numbered_pairs(2000, tokens=448)
+        raise OutOfTime("now")
+
+    for _ in range(3):
+        with pytest.raises(OutOfTime):
+            writer.write(FINGERPRINT, interrupted())
+        assert writer.read(FINGERPRINT, KEYS) == ENTRIES
 
 
 async def test_evictions_are_reported() -> None:
