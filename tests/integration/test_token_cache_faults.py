@@ -248,7 +248,7 @@ async def test_a_cache_without_room_refuses_and_the_worker_learns_it() -> None:
 
 
 async def test_after_a_write_was_refused_the_same_writer_gets_its_own_replies() -> None:
-    """Batches are sent before the reply to the last one is read: what is left of replies must go with the connection."""
+    """Batches are sent before the last reply is read: what is left of replies must go with the connection."""
     many = numbered_pairs(3000, tokens=448)
     with ValkeyServer(options=("--maxmemory", "3mb", "--maxmemory-policy", "noeviction")) as server:
         writer = RedisTokenWriter.connect(server.url)
