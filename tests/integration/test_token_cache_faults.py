@@ -263,7 +263,7 @@ async def test_after_a_write_was_refused_the_same_writer_gets_its_own_replies() 
 async def test_a_write_that_is_interrupted_leaves_no_reply_behind(writer: RedisTokenWriter) -> None:
     def interrupted() -> Iterator[PassageEntry]:
         yield from numbered_pairs(2000, tokens=448)
-        raise OutOfTime("now")
+        raise OutOfTime(1.0)
 
     for _ in range(3):
         with pytest.raises(OutOfTime):
