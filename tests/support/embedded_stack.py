@@ -45,6 +45,13 @@ class EmbeddedStack:
         if self.process is None or not self.process.is_running:
             self.start()
 
+    def ensure_as_started(self) -> None:
+        """Start it again if a process of its ready line has been replaced since."""
+        self.ensure_running()
+        if not all(map(psutil.pid_exists, self.pids().values())):
+            self.running.terminate()
+            self.start()
+
     @property
     def running(self) -> Process:
         """The process of `up`."""
