@@ -1,6 +1,6 @@
 """Dropping a corpus: its name is free at once, its rows and points go afterwards, in slices."""
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 
 from pipeline.database import Database
 from pipeline.documents.corpora import get_corpus, get_corpus_by_pk, mark_dropped
@@ -22,6 +22,8 @@ from pipeline.jobs.tables import JobRow, RunDifferenceRow, RunItemRow, RunRow, S
 from pipeline.retrieval.vector_index import VectorIndexWriter
 
 _SLICE = 500
+_DROPS = 715823101
+"""First half of the number of PostgreSQL's advisory locks on names of corpora that are being dropped."""
 
 
 def drop_corpus(database: Database, name: str) -> None:
@@ -33,6 +35,9 @@ def drop_corpus(database: Database, name: str) -> None:
         NotFound: There is no such corpus.
     """
     with database.write() as connection:
+        if not database.is_sqlite:
+            # One after the other: each would lock jobs that the other wants, while it waits for the corpus.
+            connection.execute(select(func.pg_advisory_xact_lock(_DROPS, func.hashtext(name))))
         corpus = get_corpus(connection, name)
         cancel_jobs_of_corpus(connection, corpus.pk)  # first: workers, too, lock a job before its corpus
         mark_dropped(connection, corpus)

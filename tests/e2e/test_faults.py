@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from pipeline.documents.readers import SourceDocument
+from pipeline.errors import Unavailable
 from pipeline.factory import open_ingestion
 from tests.support import sample
 from tests.support.oracle import Published, check_published
@@ -120,13 +121,28 @@ def _running_child(stack: Stack) -> int:
     return eventually(holder, timeout_s=30, describe="a running job")
 
 
+def _stop_between_transactions(stack: Stack, child: int) -> None:
+    """Stop a child where it does not hold SQLite's one lock for writers, which would stop everybody."""
+
+    def is_stopped() -> bool:
+        os.kill(child, signal.SIGSTOP)
+        try:
+            with stack.database.write():
+                return True
+        except Unavailable:
+            os.kill(child, signal.SIGCONT)
+            return False
+
+    eventually(is_stopped, timeout_s=30, describe="a moment between two transactions")
+
+
 def test_a_paused_worker_that_wakes_after_its_lease_changes_nothing(sqlite_stack: Stack) -> None:
     stack = sqlite_stack
     documents = {document["id"]: document["text"] for document in sample.documents()[:300]}
     sleeper = stack.start_worker(name="sleeper")
     dispatcher = stack.start_dispatcher()
     first = _ingest(stack, documents)
-    os.kill(_running_child(stack), signal.SIGSTOP)
+    _stop_between_transactions(stack, _running_child(stack))
     sleeper.pause_all()
     assert dispatcher.is_running
     stack.start_worker(name="second")
