@@ -24,3 +24,9 @@ def sqlite_stack(sqlite_url: str) -> Iterator[Stack]:
     """The same on SQLite only, for stories in which the database makes no difference."""
     with tempfile.TemporaryDirectory(prefix="ff-e2e-") as folder, Stack(Path(folder), database_url=sqlite_url) as made:
         yield made
+
+
+POSTGRES_WHEN_THERE_IS_TIME = pytest.mark.parametrize(
+    "database_url", ["sqlite", pytest.param("postgres", marks=pytest.mark.long)], indirect=True
+)
+"""For long stories whose every statement integration tests run on both databases."""

@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.jobs.installation import get_fact
 from pipeline.services.cache_epoch import CACHE_EPOCH
+from tests.e2e.conftest import POSTGRES_WHEN_THERE_IS_TIME
 from tests.support import sample
 from tests.support.oracle import Published, check_published
 from tests.support.polling import eventually
@@ -31,6 +32,7 @@ def _replace(stack: Stack) -> None:
     stack.cache.start()
 
 
+@POSTGRES_WHEN_THERE_IS_TIME
 @pytest.mark.parametrize("lose", [_flush, _replace])
 def test_a_lost_cache_is_filled_again_while_every_answer_is_exact(stack: Stack, lose: Callable[[Stack], None]) -> None:
     _serve(stack, dispatchers=2)

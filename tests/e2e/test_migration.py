@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import httpx
 import pytest
 
+from tests.e2e.conftest import POSTGRES_WHEN_THERE_IS_TIME
 from tests.support import sample
 from tests.support.polling import eventually
 from tests.support.readers import AskingThreads
@@ -57,6 +58,7 @@ class Readers(AskingThreads):
 
 
 @pytest.mark.timeout(300)
+@POSTGRES_WHEN_THERE_IS_TIME
 def test_a_corpus_moves_to_another_spec_and_back_under_readers_and_writers(stack: Stack) -> None:
     stack.start_worker()
     stack.start_dispatcher()
