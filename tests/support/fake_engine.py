@@ -45,7 +45,8 @@ class FakeEngine:
         self.reset()
         self._tokenizer = load_spec("o200k_base/plain").tokenizer
         self._loop = asyncio.new_event_loop()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], threading.Event] = {}
+        """Connections, each with what to set when its caller has left: a late one must not speak for the next test."""
         self._ready = threading.Event()
         self._stop = asyncio.Event()
         self.port = 0
@@ -115,12 +116,14 @@ class FakeEngine:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._tasks.add(task)
+        left = self._tasks[task] = self.left
         try:
-            with suppress(ConnectionError, asyncio.IncompleteReadError):
+            with suppress(asyncio.IncompleteReadError):
                 await self._answer(reader, writer)
+        except ConnectionError:
+            left.set()  # in the middle of an answer
         finally:
-            self._tasks.discard(task)
+            del self._tasks[task]
             writer.close()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -193,8 +196,10 @@ class FakeEngine:
         await writer.drain()
 
     async def _wait_for_end(self, reader: asyncio.StreamReader) -> None:
+        task = asyncio.current_task()
+        assert task is not None
         if not await reader.read(1):
-            self.left.set()
+            self._tasks[task].set()
 
     async def _chunks(self, writer: asyncio.StreamWriter, data: bytes) -> None:
         for start in range(0, len(data), self.slice_bytes):
