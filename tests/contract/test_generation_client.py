@@ -39,17 +39,10 @@ def open_client(kind: str, url: str, **timeouts: float) -> GenerationClient:
     return client
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[FakeEngine]:
+@pytest.fixture
+def engine() -> Iterator[FakeEngine]:
     with FakeEngine() as started:
         yield started
-
-
-@pytest.fixture
-def engine(server: FakeEngine) -> FakeEngine:
-    """The engine, in order again."""
-    server.reset()
-    return server
 
 
 @pytest.fixture(params=[*ENGINES, "mock"])

@@ -47,16 +47,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiWorld]:
         yield started
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[FakeEngine]:
+@pytest.fixture
+def engine() -> Iterator[FakeEngine]:
     with FakeEngine() as started:
         yield started
-
-
-@pytest.fixture
-def engine(server: FakeEngine) -> FakeEngine:
-    server.reset()
-    return server
 
 
 def with_engine(world: ApiWorld, **settings: Any) -> Settings:

@@ -11,9 +11,10 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, Self, TypeAlias
 
-from pipeline.tokenizers import load_spec
+from pipeline.tokenizers import TokenSpec, load_spec
 from tests.support.ports import LOOPBACK
 
 MODEL = "tiny"
@@ -39,21 +40,16 @@ class Seen:
 
 
 class FakeEngine:
-    """A server on loopback in a thread of its own."""
+    """A server on loopback in a thread of its own. One a test: a late caller of one would speak for the next."""
 
     def __init__(self) -> None:
-        self.reset()
-        self._tokenizer = load_spec("o200k_base/plain").tokenizer
+        self._tokenizer = _spec().tokenizer
         self._loop = asyncio.new_event_loop()
-        self._tasks: dict[asyncio.Task[None], threading.Event] = {}
-        """Connections, each with what to set when its caller has left: a late one must not speak for the next test."""
+        self._tasks: set[asyncio.Task[None]] = set()
         self._ready = threading.Event()
         self._stop = asyncio.Event()
         self.port = 0
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._serve(),))
-
-    def reset(self) -> None:
-        """Be in order again, and forget."""
         self.texts: Sequence[str] = TEXTS
         self.fault: Fault | None = None
         self.status: tuple[int, str, dict[str, str]] | None = None
@@ -68,7 +64,7 @@ class FakeEngine:
         """Most bytes of one write."""
         self.seen: list[Seen] = []
         self.left = threading.Event()
-        """Somebody closed a connection before its answer was whole."""
+        """Somebody who had asked for an answer closed the connection before it was whole."""
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -116,14 +112,12 @@ class FakeEngine:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        left = self._tasks[task] = self.left
+        self._tasks.add(task)
         try:
-            with suppress(asyncio.IncompleteReadError):
+            with suppress(asyncio.IncompleteReadError, ConnectionError):
                 await self._answer(reader, writer)
-        except ConnectionError:
-            left.set()  # in the middle of an answer
         finally:
-            del self._tasks[task]
+            self._tasks.discard(task)
             writer.close()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -141,7 +135,10 @@ class FakeEngine:
                 text = seen.body.get("prompt", seen.body.get("content"))
                 await self._json(writer, {"tokens": [each + self.shift_ids for each in self.encode(text)]})
             case _:
-                await self._generate(seen, reader, writer)
+                try:
+                    await self._generate(seen, reader, writer)
+                except ConnectionError:
+                    self.left.set()
 
     async def _generate(self, seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.status is not None:
@@ -196,10 +193,8 @@ class FakeEngine:
         await writer.drain()
 
     async def _wait_for_end(self, reader: asyncio.StreamReader) -> None:
-        task = asyncio.current_task()
-        assert task is not None
         if not await reader.read(1):
-            self._tasks[task].set()
+            self.left.set()
 
     async def _chunks(self, writer: asyncio.StreamWriter, data: bytes) -> None:
         for start in range(0, len(data), self.slice_bytes):
@@ -304,6 +299,11 @@ class FakeEngine:
         prompt = len(self._prompt(seen.body["prompt"]))
         counts = {"tokens_predicted": count, "tokens_evaluated": prompt, "timings": {"cache_n": 7}}
         return {"stop": True, "stop_type": "eos", "truncated": False, **counts}
+
+
+@cache
+def _spec() -> TokenSpec:
+    return load_spec("o200k_base/plain")
 
 
 def _usage(prompt: int, completion: int) -> dict[str, Any]:
