@@ -4,9 +4,12 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
+from typing import TypeVar
 
 from benchmarks.corpus import Document
 from benchmarks.harness import SEED
+
+T = TypeVar("T")
 
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _WORDS = (5, 12)
@@ -25,7 +28,7 @@ def questions_from(documents: Sequence[Document], count: int) -> list[str]:
     return asked
 
 
-def zipf_stream(items: Sequence[str], *, exponent: float = _EXPONENT, seed: int = SEED) -> Iterator[str]:
+def zipf_stream(items: Sequence[T], *, exponent: float = _EXPONENT, seed: int = SEED) -> Iterator[T]:
     """Yield items without end: the one at place n with a weight of 1 / n to the exponent."""
     weights = list(accumulate((place + 1) ** -exponent for place in range(len(items))))
     draw = random.Random(seed)

@@ -61,6 +61,8 @@ class Row:
     cold: Measured | None = None
     """Our side as a process does it the first time."""
     remark: str = ""
+    why: str = ""
+    """Why the goal may be missed, as far as was measured; told only if it is."""
 
     @property
     def ratio(self) -> float | None:

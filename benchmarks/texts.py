@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module, resources
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import tiktoken
 
@@ -16,6 +16,8 @@ from pipeline.documents.splitting import Splitter
 from pipeline.token_cache import Entry, PassageEntry
 from pipeline.tokenizers import encode_passage, load_spec
 from pipeline.tokenizers.vocabulary import load_ranks, vocabulary_definition
+
+T = TypeVar("T")
 
 ENCODING = "o200k_base"
 SPEC = "o200k_base/plain"
@@ -85,9 +87,9 @@ def entries_of(passages: Iterable[Passage]) -> list[PassageEntry]:
     return [(key, Entry(ids=piece.ids, right_safe=piece.right_safe)) for key, piece in encoded]
 
 
-def batches(texts: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    """Yield texts in batches."""
-    return (texts[start : start + size] for start in range(0, len(texts), size))
+def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Yield items in batches."""
+    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 def _distinct(documents: Iterable[Document], limit: int | None) -> Iterator[Passage]:

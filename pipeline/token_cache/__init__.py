@@ -5,7 +5,7 @@ harmless; reading one that is not what its name says is a counted miss.
 """
 
 from pipeline.token_cache.circuit import Circuit
-from pipeline.token_cache.codec import MAX_IDS, Entry, decode_entry, encode_entry
+from pipeline.token_cache.codec import MAX_IDS, Entry, decode_entry, encode_entry, joined_entries
 from pipeline.token_cache.dictionary import Dictionary, dictionary_of
 from pipeline.token_cache.entries import Entries
 from pipeline.token_cache.keys import EPOCH_KEY, EntryName, entry_key, parse_entry_key
@@ -55,5 +55,6 @@ __all__ = [
     "dictionary_of",
     "encode_entry",
     "entry_key",
+    "joined_entries",
     "parse_entry_key",
 ]

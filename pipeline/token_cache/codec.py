@@ -24,10 +24,11 @@ never allocates more than eight bytes for each id that the header claims, `MAX_I
 import hashlib
 import hmac
 import struct
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from hmac import compare_digest
-from typing import NoReturn, TypeAlias
+from operator import itemgetter
+from typing import Any, NamedTuple, NoReturn, Self, TypeAlias
 
 import numpy as np
 from xxhash import xxh3_64_digest
@@ -54,6 +55,7 @@ _RIGHT_SAFE = 1
 _AUTHENTICATED = 2
 _CODEC_1 = 1  # uint32
 _UINT32 = np.dtype(np.uint32)
+_ID_BYTES = 4
 _FOREIGN_FLAGS = "the flags are not what this deployment writes"
 _FOREIGN_TAG = "the tag does not belong to these bytes under this key"
 
@@ -61,44 +63,56 @@ _Opened: TypeAlias = tuple[tuple[int, int], int, int, bool, bytes]
 """Codec and dictionary, position among what is decoded, number of ids, whether the edge is safe, payload."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Entry:
-    """The ids of one passage with its separator under one spec. Immutable: a writable array is copied.
+class _EntryColumns(NamedTuple):
+    packed: bytes
+    right_safe: bool
 
-    Raises:
-        InvalidInput: Not one dimension of uint32, no ids at all, or more than `MAX_IDS`.
+
+class Entry(_EntryColumns):
+    """The ids of one passage with its separator under one spec. Immutable, and owns its memory.
+
+    A pair of bytes and a flag, because lookups spend most of their time on making and joining these.
     """
 
-    ids: TokenIds
-    """Token ids, read-only."""
-    right_safe: bool
-    """Whether the ids are the same whatever the frame puts after the separator."""
+    __slots__ = ()
 
-    def __post_init__(self) -> None:
-        ids = self.ids
+    def __new__(cls, ids: TokenIds, right_safe: bool) -> Self:  # noqa: FBT001  # a field
+        """Copy the ids.
+
+        Args:
+            ids: Token ids, uint32.
+            right_safe: Whether they are the same whatever the frame puts after the separator.
+
+        Raises:
+            InvalidInput: Not one dimension of uint32, no ids at all, or more than `MAX_IDS`.
+        """
         if ids.dtype != _UINT32 or ids.ndim != 1 or not 0 < ids.size <= MAX_IDS:
             raise InvalidInput(f"an entry needs 1 to {MAX_IDS} uint32 ids, not shape {ids.shape} of {ids.dtype}")
-        if ids.flags.writeable:
-            ids = ids.copy()
-            ids.flags.writeable = False
-            object.__setattr__(self, "ids", ids)
+        return tuple.__new__(cls, (ids.tobytes(), right_safe))
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Entry):
-            return NotImplemented
-        return self.right_safe == other.right_safe and np.array_equal(self.ids, other.ids)
-
-    def __hash__(self) -> int:
-        return hash((self.right_safe, self.ids.tobytes()))
+    @property
+    def ids(self) -> TokenIds:
+        """Token ids, read-only."""
+        return np.frombuffer(self.packed, _UINT32)
 
     @property
     def token_count(self) -> int:
         """Number of ids, the separator's included."""
-        return self.ids.size
+        return len(self.packed) // _ID_BYTES
 
 
-_set_ids = Entry.__dict__["ids"].__set__
-_set_right_safe = Entry.__dict__["right_safe"].__set__
+_packed_of: Callable[[Any], bytes] = itemgetter(0)
+_entry_of = partial(tuple.__new__, Entry)
+"""Makes an entry of a pair of packed ids and flag that need no check."""
+
+
+def joined_entries(entries: Iterable[Entry | None]) -> TokenIds:
+    """Return the ids of entries end to end, read-only, without making an array of each.
+
+    Raises:
+        TypeError: One is None.
+    """
+    return np.frombuffer(b"".join(map(_packed_of, entries)), _UINT32)
 
 
 def encode_entry(
@@ -229,23 +243,12 @@ def _entries(
     _, indexes, counts, right_safe, payloads = zip(*group, strict=True)
     codec, number = kind
     try:
-        all_ids = unpack(codec, payloads, counts=counts, dictionary=_dictionary(number))
+        packed = unpack(codec, payloads, counts=counts, dictionary=_dictionary(number))
     except (ValueError, IndexError) as error:
         if len(group) == 1:
             return [(indexes[0], CorruptEntry(f"{keys[indexes[0]]}: {error}"))]
         return [pair for one in group for pair in _entries(keys, kind, [one])]
-    return zip(indexes, map(_unpacked, all_ids, right_safe), strict=True)
-
-
-def _unpacked(
-    ids: TokenIds,
-    right_safe: bool,  # noqa: FBT001  # mapped over
-) -> Entry:
-    """Return an entry of what `unpack` made; `Entry` would spend twice as long on checking it again."""
-    entry = object.__new__(Entry)
-    _set_ids(entry, ids)
-    _set_right_safe(entry, right_safe)
-    return entry
+    return zip(indexes, map(_entry_of, zip(packed, right_safe, strict=True)), strict=True)
 
 
 def _dictionary(number: int) -> Dictionary:

@@ -43,8 +43,8 @@ def pack(ids: RaggedIds, *, dictionary: Dictionary) -> list[tuple[int, bytes]]:
     return [(ZSTD, blocks) if len(blocks) < len(raw) else (WORDS, raw) for blocks, raw in both]
 
 
-def unpack(codec: int, payloads: Sequence[bytes], *, counts: Sequence[int], dictionary: Dictionary) -> list[TokenIds]:
-    """Return the ids of payloads of one codec and dictionary: read-only arrays that keep no other memory.
+def unpack(codec: int, payloads: Sequence[bytes], *, counts: Sequence[int], dictionary: Dictionary) -> list[bytes]:
+    """Return the ids of payloads of one codec and dictionary: the bytes of each one's uint32 array.
 
     Each step is taken for all of them before the next one, which is faster by a tenth than all steps for each. No
     allocation exceeds twice the words' bytes, which are four a word at most.
@@ -62,9 +62,7 @@ def unpack(codec: int, payloads: Sequence[bytes], *, counts: Sequence[int], dict
     if list(map(len, words)) != list(counts):
         raise ValueError("there is another number of ids than the header says")
     ids = dictionary.ids.take(np.array(["".join(words)]).view(_UINT32)).tobytes()
-    # Arrays over bytes are read-only, which takes half the time of copying arrays and freezing each.
-    ends = accumulate(most_bytes, initial=0)
-    return [np.frombuffer(ids[start:end], _UINT32) for start, end in pairwise(ends)]
+    return [ids[start:end] for start, end in pairwise(accumulate(most_bytes, initial=0))]
 
 
 def uint32_bytes(ids: TokenIds) -> bytes:

@@ -1,5 +1,6 @@
 """Counts of lookups since the start or the last reset, beside the metrics that never reset."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -62,21 +63,24 @@ class LookupCounter:
     """Mutable counts of one `TokenCache`; feeds the metrics, too. For one event loop."""
 
     hits: int = 0
+    missed: int = 0
     errors: int = 0
     misses: dict[MissReason, int] = field(default_factory=lambda: dict.fromkeys(MissReason, 0))
     _hit_latency: _Latency = field(default_factory=_Latency)
     _miss_latency: _Latency = field(default_factory=_Latency)
     _told_hit_rate: float = -1.0
 
-    def record_lookup(self, *, hits: int, misses: list[MissReason], elapsed_s: float) -> None:
+    def record_lookup(self, *, hits: int, misses: Sequence[MissReason], elapsed_s: float) -> None:
         """Count one finished lookup."""
         self.hits += hits
         if hits:
             metrics.CACHE_HITS.inc(hits)
-        for reason in misses:
-            self.misses[reason] += 1
-            _MISSES[reason].inc()
-        if not misses:
+        if misses:
+            self.missed += len(misses)
+            for reason in misses:
+                self.misses[reason] += 1
+                _MISSES[reason].inc()
+        else:
             self._hit_latency.add(elapsed_s)
             metrics.CACHE_ALL_HIT_TIME.observe(elapsed_s)
         metrics.CACHE_HIT_LATENCY.observe(elapsed_s)
@@ -97,14 +101,14 @@ class LookupCounter:
     @property
     def hit_rate(self) -> float:
         """Percent of passages found."""
-        total = self.hits + sum(self.misses.values())
+        total = self.hits + self.missed
         return 100 * self.hits / total if total else 0.0
 
     def snapshot(self, *, l1_entries: int, l1_bytes: int) -> LookupStats:
         """Return the counts as a value."""
         return LookupStats(
             hits=self.hits,
-            misses=sum(self.misses.values()),
+            misses=self.missed,
             misses_by_reason=dict(self.misses),
             errors=self.errors,
             hit_rate=self.hit_rate,

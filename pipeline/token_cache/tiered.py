@@ -7,7 +7,7 @@ second, and never makes it fail or return ids that were not written for that pas
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from cachetools import LRUCache
 
@@ -28,6 +28,8 @@ Source: TypeAlias = Literal["l1", "l2", "miss"]
 ComputeEntries: TypeAlias = Callable[[Sequence[bytes]], Awaitable[Mapping[bytes, Entry]]]
 """Tokenizes passages by key; leaves out those whose text cannot be had any more."""
 
+_L1: Final[tuple[Source, ...]] = ("l1",)
+_NONE: Final = (None,)
 _CORRUPT_REMEMBERED = 10_000
 _WRITE_BACKS_PENDING = 64
 
@@ -91,28 +93,27 @@ class TokenCache:
         began = time.perf_counter()
         entries = self._l1.get_many(fingerprint, passage_keys)
         count = len(entries)
-        sources: list[Source] = ["l1"] * count
         if all(entries):
             elapsed_s = time.perf_counter() - began
-            self._counter.record_lookup(hits=count, misses=[], elapsed_s=elapsed_s)
-            return Lookup(
-                fingerprint, tuple(passage_keys), tuple(entries), tuple(sources), (None,) * count, 0, elapsed_s
-            )
+            self._counter.record_lookup(hits=count, misses=(), elapsed_s=elapsed_s)
+            return Lookup(fingerprint, tuple(passage_keys), tuple(entries), _L1 * count, _NONE * count, 0, elapsed_s)
+        absent = [index for index, entry in enumerate(entries) if entry is None]
+        asked = passage_keys if len(absent) == count else [passage_keys[index] for index in absent]
+        found, errors = await self._read(fingerprint, asked)
+        sources: list[Source] = ["l1"] * count
         reasons: list[MissReason | None] = [None] * count
         misses: list[MissReason] = []
-        absent = [index for index, entry in enumerate(entries) if entry is None]
-        asked = [passage_keys[index] for index in absent]
-        found, errors = await self._read(fingerprint, asked)
-        hits = [(key, value) for key, value in zip(asked, found, strict=True) if isinstance(value, Entry)]
-        self._l1.put_many(fingerprint, hits)
-        for index, value in zip(absent, found, strict=True):
+        hits: list[PassageEntry] = []
+        for index, key, value in zip(absent, asked, found, strict=True):
             if isinstance(value, Entry):
                 entries[index], sources[index] = value, "l2"
+                hits.append((key, value))
                 continue
             reasons[index], sources[index] = value, "miss"
             misses.append(value)
             if value is MissReason.CORRUPT:
-                self._corrupt[fingerprint, passage_keys[index]] = True  # to be replaced
+                self._corrupt[fingerprint, key] = True  # to be replaced
+        self._l1.put_many(fingerprint, hits)
         elapsed_s = time.perf_counter() - began
         self._counter.record_lookup(hits=count - len(misses), misses=misses, elapsed_s=elapsed_s)
         return Lookup(
@@ -215,7 +216,7 @@ class TokenCache:
         await self.drain()
         await self._reader.close()
 
-    async def _read(self, fingerprint: str, passage_keys: list[bytes]) -> tuple[list[Found], int]:
+    async def _read(self, fingerprint: str, passage_keys: Sequence[bytes]) -> tuple[list[Found], int]:
         """Read from the shared cache; return what was found and the number of failed calls."""
         unavailable: list[Found] = [MissReason.UNAVAILABLE] * len(passage_keys)
         if not self._circuit.allows():

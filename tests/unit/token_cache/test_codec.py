@@ -18,6 +18,7 @@ from pipeline.token_cache import (
     dictionary_of,
     encode_entry,
     entry_key,
+    joined_entries,
 )
 from tests.support.entries import FINGERPRINT, OTHER_FINGERPRINT, entry_of, passage_key_of
 
@@ -146,6 +147,19 @@ def test_decoded_ids_are_read_only(ids: range) -> None:
     decoded = decode_entry(KEY, encode_entry(KEY, entry_of(*ids)))
     with pytest.raises(ValueError, match="read-only"):
         decoded.ids[0] = 9
+
+
+@given(many=st.lists(IDS, max_size=5))
+def test_entries_are_joined_in_their_order(many: list[list[int]]) -> None:
+    joined = joined_entries([entry_of(*ids) for ids in many])
+    assert joined.tolist() == [each for ids in many for each in ids]
+    assert joined.dtype == np.uint32
+    assert not joined.flags.writeable
+
+
+def test_no_entry_is_joined_as_nothing() -> None:
+    with pytest.raises(TypeError):
+        joined_entries([entry_of(1), None])
 
 
 def test_an_entry_does_not_follow_the_array_it_was_made_of() -> None:
