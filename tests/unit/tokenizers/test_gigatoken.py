@@ -271,8 +271,12 @@ def test_without_the_library_there_is_only_the_reference(monkeypatch: pytest.Mon
     assert load_twin(reference("o200k_base")) is reference("o200k_base")
 
 
-def test_words_are_forgotten_when_the_process_has_grown(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("room_bytes", "builds"), [(-(2**40), 3), (2**40, 2)])
+def test_words_are_forgotten_when_the_process_has_grown_and_that_leaves_room(
+    monkeypatch: pytest.MonkeyPatch, room_bytes: int, builds: int
+) -> None:
     monkeypatch.setattr(gigatoken, "_MAX_GROWTH_BYTES", -(2**40))
+    monkeypatch.setattr(gigatoken, "_LEAST_ROOM_BYTES", room_bytes)
     built: list[object] = []
 
     def build() -> gigatoken.TwinBackend:
@@ -282,8 +286,29 @@ def test_words_are_forgotten_when_the_process_has_grown(monkeypatch: pytest.Monk
     ours = GigatokenTwin(reference("gpt2"), build=build)
     for _ in range(5):
         ours.encode_batch(["a word"] * 3000)
-    assert len(built) == 3
+    assert len(built) == builds
     assert ours.encode("a word").tolist() == reference("gpt2").encode("a word").tolist()
+
+
+def test_a_time_limit_while_words_are_forgotten_costs_that_call_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    class TimeLimit(Exception):
+        """As above."""
+
+    built: list[object] = []
+
+    def build() -> gigatoken.TwinBackend:
+        built.append(None)
+        if len(built) == 2:
+            raise TimeLimit
+        return gigatoken._built(reference("gpt2"))
+
+    monkeypatch.setattr(gigatoken, "_MAX_GROWTH_BYTES", -(2**40))
+    ours = GigatokenTwin(reference("gpt2"), build=build)
+    with pytest.raises(TimeLimit):
+        ours.encode_batch(["a word"] * 4001)
+    assert ours.encode("a word").tolist() == reference("gpt2").encode("a word").tolist()
+    assert ours.is_trusted
+    assert len(built) == 3
 
 
 def test_threads_share_a_twin() -> None:
