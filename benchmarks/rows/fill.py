@@ -1,6 +1,6 @@
 """Filling a corpus: claim → SQL text → ids → entries → ledger, through Celery, against doing less by hand."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -9,7 +9,7 @@ from benchmarks.bench import Bench
 from benchmarks.filling import WORKERS, FillingStack, filling_stack
 from benchmarks.harness import Measured, in_turn, rate, seconds
 from benchmarks.report import Goal, Row, at_least, not_measured
-from benchmarks.rivals.llamaindex import LlamaIndexRival, NotInstalledError
+from benchmarks.rivals.llamaindex import LlamaIndexKind, LlamaIndexRival, NotInstalledError
 from benchmarks.rivals.tiktoken_fill import THREADS, encode_and_store, encode_only
 from benchmarks.served import Served, serve
 from benchmarks.texts import CutText, cut, load_tiktoken
@@ -47,12 +47,13 @@ class _Rivals:
     cache: ValkeyServer
     with_llamaindex: bool
     llamaindex_error: str = field(default="left out here", init=False)
-    bounded: CutText = field(init=False)
-    """The part that LlamaIndex gets."""
+    bounded: dict[LlamaIndexKind, list[str]] = field(init=False)
+    """The part that LlamaIndex gets, cut as ours and whole."""
 
     def __post_init__(self) -> None:
         self._encoding = load_tiktoken()
-        self.bounded = cut(self.bench.corpus.spread(self.bench.sizes.bounded_bytes))
+        documents = self.bench.corpus.spread(self.bench.sizes.bounded_bytes)
+        self.bounded = {"nodes": cut(documents).texts, "documents": [document.text for document in documents]}
 
     def sides(self) -> dict[str, Callable[[], float]]:
         """Return what to measure beside a fill; every one of them has been warmed up."""
@@ -64,12 +65,12 @@ class _Rivals:
         }
         if self.with_llamaindex:
             try:
-                rival = LlamaIndexRival(self.bench.new_folder(), self.bounded.texts)
-                rival.run(host=LOOPBACK, port=self.cache.port)
+                for kind, given in self.bounded.items():
+                    rival = LlamaIndexRival(self.bench.new_folder(), given, kind=kind)
+                    rival.run(host=LOOPBACK, port=self.cache.port)
+                    found[f"llamaindex {kind}"] = partial(self._llamaindex, rival)
             except NotInstalledError as error:
                 self.llamaindex_error = str(error)
-            else:
-                found["llamaindex"] = partial(self._llamaindex, rival)
         return found
 
     def _by_hand(self, texts: list[str]) -> float:
@@ -112,17 +113,21 @@ def _measure_database(bench: Bench, name: str, stack: FillingStack, served: Serv
         ),
     ]
     if rivals.with_llamaindex:
-        theirs = taken.get("llamaindex")
-        rows.append(_llamaindex_row(name, what, ours, theirs, rivals))
+        rows += [_llamaindex_row(name, what, ours, taken, rivals, kind) for kind in rivals.bounded]
     return [*rows, *_again_rows(bench, name, stack, served, taken["ours"])]
 
 
-def _llamaindex_row(name: str, what: str, ours: Measured, theirs: Measured | None, rivals: _Rivals) -> Row:
-    key, against, goal = f"fill.{name}.llamaindex", "LlamaIndex IngestionPipeline, Redis cache", at_least(10)
+def _llamaindex_row(
+    name: str, what: str, ours: Measured, taken: Mapping[str, Measured], rivals: _Rivals, kind: LlamaIndexKind
+) -> Row:
+    said = {"nodes": "ready-made nodes", "documents": "documents, which its SentenceSplitter cuts"}[kind]
+    key, goal = f"fill.{name}.llamaindex.{kind}", at_least(10)
+    against = f"LlamaIndex IngestionPipeline, Redis cache; {said}"
+    theirs = taken.get(f"llamaindex {kind}")
     if theirs is None:
         return not_measured(key, what, against, why=rivals.llamaindex_error, goal=goal)
-    size = rivals.bounded.text_bytes / _MB
-    remark = f"LlamaIndex got {size:.1f} MB as ready-made nodes, after a warm-up; compared by MB/s"
+    size = sum(len(text.encode()) for text in rivals.bounded[kind]) / _MB
+    remark = f"LlamaIndex got {size:.1f} MB, after a warm-up; compared by MB/s"
     return Row(key, what, against, ours, rate(size, theirs, "MB/s"), goal, remark=remark)
 
 
