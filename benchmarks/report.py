@@ -62,7 +62,7 @@ class Row:
     """Our side as a process does it the first time."""
     remark: str = ""
     why: str = ""
-    """Why the goal may be missed, as far as was measured; told only if it is."""
+    """What was measured of why the goal is missed where it is; told only then."""
 
     @property
     def ratio(self) -> float | None:
@@ -86,6 +86,12 @@ class Row:
             return "not measured"
         return "met" if self.goal.holds(value) else "NOT MET"
 
+    @property
+    def remarks(self) -> list[str]:
+        """What is told below the table."""
+        why = f"not met: {self.why}" if self.verdict == "NOT MET" and self.why else ""
+        return [told for told in (self.remark, why) if told]
+
     def to_object(self) -> dict[str, Any]:
         """Return the row for JSON, every single measurement included."""
         return {
@@ -98,7 +104,7 @@ class Row:
             "ratio": self.ratio,
             "goal": None if self.goal is None else str(self.goal),
             "verdict": self.verdict,
-            "remark": self.remark,
+            "remark": "; ".join(self.remarks),
         }
 
 
@@ -133,8 +139,8 @@ def print_report(console: Console, rows: Sequence[Row], *, facts: Mapping[str, A
         console.print(corpus["remark"], style="bold")
     console.print(build_table(rows))
     for row in rows:
-        if row.remark:
-            console.print(f"{row.key}: {row.remark}", highlight=False)
+        for told in row.remarks:
+            console.print(f"{row.key}: {told}", highlight=False)
     console.print(summary(rows), style="bold")
 
 
@@ -178,7 +184,7 @@ def markdown(rows: Sequence[Row], *, facts: Mapping[str, Any], corpus: Mapping[s
         goal = "" if row.goal is None else str(row.goal)
         cells = (row.what, row.against, shown(row.ours), shown(row.cold), shown(row.theirs), ratio, goal, row.verdict)
         lines.append(f"| {' | '.join(cells)} |")
-    remarks = [f"- `{row.key}`: {row.remark}" for row in rows if row.remark]
+    remarks = [f"- `{row.key}`: {told}" for row in rows for told in row.remarks]
     return "\n".join([*lines, "", *remarks, ""])
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,13 @@ def test_the_printed_report_holds_machine_text_rows_and_remarks() -> None:
         "1 of 1 goals met",
     ):
         assert said in printed
+
+
+def test_why_a_goal_was_missed_is_told_only_where_it_was() -> None:
+    row = Row("a", "w", "t", measured(8), measured(2), at_least(4), remark="bounded", why="slow disk")
+    assert row.remarks == ["bounded"]
+    assert replace(row, goal=at_least(5)).remarks == ["bounded", "not met: slow disk"]
+    assert replace(row, goal=at_least(5)).to_object()["remark"] == "bounded; not met: slow disk"
 
 
 def test_json_holds_every_single_measurement(tmp_path: Path) -> None:
