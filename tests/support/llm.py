@@ -37,7 +37,8 @@ parameters.n_ctx = int(context)
 parameters.n_parallel = 1
 parameters.n_gpu_layers = 0
 parameters.n_predict = 256
-parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = 2
+# Two would spin for each other: beside other tests on two cores an answer takes up to five times as long.
+parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = 1
 parameters.ui = False
 server = xllamacpp.Server(parameters)
 print("listening on", server.listening_address, flush=True)
