@@ -45,6 +45,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
                 "options": {"queue": "maintenance", "expires": BEAT_S},  # the next one makes up for it
             }
         },
+        "worker_consumer": "workers.consumer:LastingConsumer",
         "worker_concurrency": settings.worker_concurrency,
         "worker_prefetch_multiplier": 0,
         "worker_disable_prefetch": True,  # with 0 above: no credit leaks on a timed-out acknowledgement
