@@ -13,7 +13,7 @@ class LastingConsumer(Consumer):  # type: ignore[misc]  # Celery publishes no ty
     """Outlives the loss of a connection while it owes the broker an acknowledgement.
 
     Otherwise the lost channel is used once more, to put messages back when it is closed, or to acknowledge a task that
-    ends afterwards. Either is an `AttributeError` in kombu, which ends the worker. Nothing needs to be put back or
+    ends afterwards. Either raises what Celery does not expect, which ends the worker. Nothing needs to be put back or
     acknowledged there: running jobs go on, a message is a hint, and the dispatcher sends another one for every job that
     nobody has.
     """

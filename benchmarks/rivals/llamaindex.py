@@ -64,7 +64,8 @@ class LlamaIndexRival:
         if done.returncode:
             raise NotInstalledError(f"LlamaIndex failed: {done.stderr.strip().splitlines()[-1:]}")
         found = json.loads(done.stdout.splitlines()[-1])
-        if found["nodes"] < self._count:
+        is_whole = found["nodes"] == self._count if self._kind == "nodes" else found["nodes"] >= self._count
+        if not is_whole:
             raise NotInstalledError(f"LlamaIndex returned {found['nodes']} nodes of {self._count} {self._kind}")
         return float(found["seconds"])
 

@@ -19,7 +19,7 @@ class L1Cache:
 
     def __init__(self, max_bytes: int) -> None:
         self._most_packed_bytes = max_bytes - ENTRY_OVERHEAD_BYTES
-        self._entries: cachebox.LRUCache[bytes, Entry] = cachebox.LRUCache(max_bytes, getsizeof=_size_bytes)
+        self._entries: cachebox.LRUCache[bytes, Entry] = cachebox.LRUCache(max_bytes, getsizeof=size_bytes)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -46,10 +46,6 @@ class L1Cache:
         self._entries.clear()
 
 
-def size_bytes(entry: Entry) -> int:
-    """Bytes that one entry occupies here."""
-    return len(entry.packed) + ENTRY_OVERHEAD_BYTES
-
-
-def _size_bytes(_name: bytes, entry: Entry) -> int:  # without a call for each, which would be half of keeping it
+def size_bytes(_name: bytes, entry: Entry) -> int:
+    """Bytes that one entry occupies here, whatever its name."""
     return len(entry.packed) + ENTRY_OVERHEAD_BYTES

@@ -63,7 +63,6 @@ class LookupCounter:
     """Mutable counts of one `TokenCache`; feeds the metrics, too. For one event loop."""
 
     hits: int = 0
-    missed: int = 0
     errors: int = 0
     misses: dict[MissReason, int] = field(default_factory=lambda: dict.fromkeys(MissReason, 0))
     _hit_latency: _Latency = field(default_factory=_Latency)
@@ -75,12 +74,10 @@ class LookupCounter:
         self.hits += hits
         if hits:
             metrics.CACHE_HITS.inc(hits)
-        if misses:
-            self.missed += len(misses)
-            for reason in misses:
-                self.misses[reason] += 1
-                _MISSES[reason].inc()
-        else:
+        for reason in misses:
+            self.misses[reason] += 1
+            _MISSES[reason].inc()
+        if not misses:
             self._hit_latency.add(elapsed_s)
             metrics.CACHE_ALL_HIT_TIME.observe(elapsed_s)
         metrics.CACHE_HIT_LATENCY.observe(elapsed_s)
@@ -101,14 +98,14 @@ class LookupCounter:
     @property
     def hit_rate(self) -> float:
         """Percent of passages found."""
-        total = self.hits + self.missed
+        total = self.hits + sum(self.misses.values())
         return 100 * self.hits / total if total else 0.0
 
     def snapshot(self, *, l1_entries: int, l1_bytes: int) -> LookupStats:
         """Return the counts as a value."""
         return LookupStats(
             hits=self.hits,
-            misses=self.missed,
+            misses=sum(self.misses.values()),
             misses_by_reason=dict(self.misses),
             errors=self.errors,
             hit_rate=self.hit_rate,

@@ -98,7 +98,7 @@ class TokenCache:
             self._counter.record_lookup(hits=count, misses=(), elapsed_s=elapsed_s)
             return Lookup(fingerprint, tuple(passage_keys), tuple(entries), _L1 * count, _NONE * count, 0, elapsed_s)
         absent = [index for index, entry in enumerate(entries) if entry is None]
-        asked = passage_keys if len(absent) == count else [passage_keys[index] for index in absent]
+        asked = [passage_keys[index] for index in absent]
         found, errors = await self._read(fingerprint, asked)
         sources: list[Source] = ["l1"] * count
         reasons: list[MissReason | None] = [None] * count
@@ -216,7 +216,7 @@ class TokenCache:
         await self.drain()
         await self._reader.close()
 
-    async def _read(self, fingerprint: str, passage_keys: Sequence[bytes]) -> tuple[list[Found], int]:
+    async def _read(self, fingerprint: str, passage_keys: list[bytes]) -> tuple[list[Found], int]:
         """Read from the shared cache; return what was found and the number of failed calls."""
         unavailable: list[Found] = [MissReason.UNAVAILABLE] * len(passage_keys)
         if not self._circuit.allows():

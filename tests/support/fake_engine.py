@@ -11,10 +11,9 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Literal, Self, TypeAlias
 
-from pipeline.tokenizers import TokenSpec, load_spec
+from pipeline.tokenizers import load_spec
 from tests.support.ports import LOOPBACK
 
 MODEL = "tiny"
@@ -43,7 +42,7 @@ class FakeEngine:
     """A server on loopback in a thread of its own. One a test: a late caller of one would speak for the next."""
 
     def __init__(self) -> None:
-        self._tokenizer = _spec().tokenizer
+        self._tokenizer = load_spec("o200k_base/plain").tokenizer
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._ready = threading.Event()
@@ -114,7 +113,7 @@ class FakeEngine:
         assert task is not None
         self._tasks.add(task)
         try:
-            with suppress(asyncio.IncompleteReadError, ConnectionError):
+            with suppress(ConnectionError, asyncio.IncompleteReadError):
                 await self._answer(reader, writer)
         finally:
             self._tasks.discard(task)
@@ -299,11 +298,6 @@ class FakeEngine:
         prompt = len(self._prompt(seen.body["prompt"]))
         counts = {"tokens_predicted": count, "tokens_evaluated": prompt, "timings": {"cache_n": 7}}
         return {"stop": True, "stop_type": "eos", "truncated": False, **counts}
-
-
-@cache
-def _spec() -> TokenSpec:
-    return load_spec("o200k_base/plain")
 
 
 def _usage(prompt: int, completion: int) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def test_l1_never_holds_more_than_its_bound(sizes: list[int], max_bytes: int) ->
 def test_the_least_recently_used_entry_goes_first() -> None:
     pairs = numbered_pairs(3)
     a, b, c = keys_of(pairs)
-    l1 = L1Cache(2 * size_bytes(pairs[0][1]))
+    l1 = L1Cache(2 * size_bytes(*pairs[0]))
     l1.put_many(FINGERPRINT, pairs[:2])
     l1.get_many(FINGERPRINT, [a])
     l1.put_many(FINGERPRINT, pairs[2:])
@@ -32,7 +32,7 @@ def test_the_least_recently_used_entry_goes_first() -> None:
 
 def test_an_entry_larger_than_the_bound_is_not_kept_and_drops_nothing() -> None:
     (key, small), large = numbered_pairs(1)[0], Entry(np.zeros(5000, dtype=np.uint32), right_safe=True)
-    l1 = L1Cache(2 * size_bytes(small))
+    l1 = L1Cache(2 * size_bytes(key, small))
     l1.put_many(FINGERPRINT, [(key, small), (passage_key_of("large"), large)])
     assert l1.get_many(FINGERPRINT, [key, passage_key_of("large")]) == [small, None]
 
@@ -64,7 +64,7 @@ def test_clear_forgets_everything() -> None:
 
 def test_threads_share_l1_without_breaking_its_bound() -> None:
     pairs = numbered_pairs(200)
-    l1 = L1Cache(50 * size_bytes(pairs[0][1]))
+    l1 = L1Cache(50 * size_bytes(*pairs[0]))
     wrong: list[object] = []
 
     def work() -> None:
@@ -78,4 +78,4 @@ def test_threads_share_l1_without_breaking_its_bound() -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
-    assert l1.used_bytes == 50 * size_bytes(pairs[0][1])
+    assert l1.used_bytes == 50 * size_bytes(*pairs[0])
