@@ -65,6 +65,7 @@ TECHNOLOGIES: dict[str, tuple[str, ...]] = {
     "qdrant_edge": ("pipeline/retrieval/owner/", "pipeline/retrieval/bm25.py"),
     "redis": (
         "pipeline/token_cache/redis_cache.py",
+        "pipeline/token_cache/redis_commands.py",
         "pipeline/token_cache/redis_connections.py",
         "pipeline/jobs/redis_nudge.py",
         "pipeline/services/diagnosis/redis_servers.py",

@@ -7,30 +7,31 @@ the tag over the key would show it).
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from itertools import islice
 from typing import Any, Self
 
 import redis
 import redis.asyncio
 from redis.backoff import NoBackoff
-from redis.client import NEVER_DECODE
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
-from pipeline.errors import Unavailable
-from pipeline.token_cache.batching import MAX_BATCH_BYTES, MAX_BATCH_ENTRIES, batches
-from pipeline.token_cache.codec import encode_entries
+from pipeline.token_cache.batching import MAX_BATCH_BYTES, batches
 from pipeline.token_cache.dictionary import Dictionary, no_dictionary
-from pipeline.token_cache.entries import Entries
-from pipeline.token_cache.keys import ENTRY_PATTERN, EPOCH_KEY, EntryName, entry_key, entry_keys, parse_entry_key
+from pipeline.token_cache.keys import EPOCH_KEY, EntryName, entry_key, entry_keys, parse_entry_key
+from pipeline.token_cache.redis_commands import (
+    FAILURES,
+    encode_pairs,
+    execute_raw,
+    key_chunks,
+    only_entry_keys,
+    packed_mget,
+    scan_options,
+    scan_page,
+    translated,
+    unavailable,
+)
 from pipeline.token_cache.redis_connections import KeptConnections
 from pipeline.token_cache.stores import CacheServer, Found, PassageEntry, decode_found
-
-_SCAN_COUNT = 1000
-_ENCODED_TOGETHER = 64
-_ERROR_CHARS = 200
-_FAILURES = (redis.RedisError, OSError)  # a time-out of `asyncio.timeout` is an `OSError` too
 
 
 class RedisTokenWriter:
@@ -82,24 +83,24 @@ class RedisTokenWriter:
 
     def write(self, fingerprint: str, pairs: Iterable[PassageEntry]) -> int:
         """See `TokenWriter.write`: one MSET a batch under policy `none`, one pipeline of SET EX with a life time."""
-        encoded = _encoded(fingerprint, pairs, self._hmac_key, self._dictionary_for(fingerprint))
+        encoded = encode_pairs(fingerprint, pairs, self._hmac_key, self._dictionary_for(fingerprint))
         some = batches(encoded, max_bytes=self._max_batch_bytes)
         return self._write_all(some) if self._ttl_s is None else self._write_expiring(some, self._ttl_s)
 
     def read(self, fingerprint: str, passage_keys: Sequence[bytes]) -> list[Found]:
         """See `TokenWriter.read`: MGETs of bounded size."""
         found: list[Found] = []
-        for keys in _chunks(entry_keys(fingerprint, passage_keys)):
-            with _translated():
-                values = _raw(self._client, "MGET", *keys)
+        for keys in key_chunks(entry_keys(fingerprint, passage_keys)):
+            with translated():
+                values = execute_raw(self._client, "MGET", *keys)
             found += decode_found(keys, values, hmac_key=self._hmac_key)
         return found
 
     def exists(self, fingerprint: str, passage_keys: Sequence[bytes]) -> list[bool]:
         """See `TokenWriter.exists`."""
         present: list[bool] = []
-        for keys in _chunks(entry_keys(fingerprint, passage_keys)):
-            with _translated(), self._client.pipeline(transaction=False) as pipeline:
+        for keys in key_chunks(entry_keys(fingerprint, passage_keys)):
+            with translated(), self._client.pipeline(transaction=False) as pipeline:
                 for key in keys:
                     pipeline.exists(key)
                 present += [bool(reply) for reply in pipeline.execute()]
@@ -109,7 +110,7 @@ class RedisTokenWriter:
         """See `TokenWriter.scan`."""
         cursor = 0
         while True:
-            with _translated():
+            with translated():
                 cursor, keys = self._scan_page(cursor, fingerprint)
             yield from (name for key in keys if (name := parse_entry_key(key)))
             if cursor == 0:
@@ -118,16 +119,16 @@ class RedisTokenWriter:
     def delete(self, fingerprint: str, passage_keys: Iterable[bytes]) -> int:
         """See `TokenWriter.delete`."""
         count = 0
-        for keys in _chunks(entry_keys(fingerprint, passage_keys)):
-            with _translated():
+        for keys in key_chunks(entry_keys(fingerprint, passage_keys)):
+            with translated():
                 count += self._client.unlink(*keys)
         return count
 
     def expire(self, fingerprint: str, passage_keys: Sequence[bytes], *, ttl_s: int) -> int:
         """See `TokenWriter.expire`."""
         count = 0
-        for keys in _chunks(entry_keys(fingerprint, passage_keys)):
-            with _translated(), self._client.pipeline(transaction=False) as pipeline:
+        for keys in key_chunks(entry_keys(fingerprint, passage_keys)):
+            with translated(), self._client.pipeline(transaction=False) as pipeline:
                 for key in keys:
                     pipeline.expire(key, ttl_s)
                 count += sum(bool(reply) for reply in pipeline.execute())
@@ -138,8 +139,8 @@ class RedisTokenWriter:
         if self._ttl_s is not None:
             return self.expire(fingerprint, passage_keys, ttl_s=self._ttl_s)
         count = 0
-        for keys in _chunks(entry_keys(fingerprint, passage_keys)):
-            with _translated(), self._client.pipeline(transaction=False) as pipeline:
+        for keys in key_chunks(entry_keys(fingerprint, passage_keys)):
+            with translated(), self._client.pipeline(transaction=False) as pipeline:
                 for key in keys:
                     pipeline.persist(key)
                     pipeline.exists(key)
@@ -150,27 +151,27 @@ class RedisTokenWriter:
         """See `TokenWriter.clear`."""
         count, cursor = 0, 0
         while True:
-            with _translated():
+            with translated():
                 cursor, keys = self._scan_page(cursor, fingerprint)
-                if entries := _entry_keys(keys):
+                if entries := only_entry_keys(keys):
                     count += self._client.unlink(*entries)
             if cursor == 0:
                 return count
 
     def epoch(self) -> str | None:
         """See `TokenWriter.epoch`."""
-        with _translated():
-            value = _raw(self._client, "GET", EPOCH_KEY)
+        with translated():
+            value = execute_raw(self._client, "GET", EPOCH_KEY)
         return None if value is None else value.decode(errors="replace")
 
     def set_epoch(self, epoch: str) -> None:
         """See `TokenWriter.set_epoch`."""
-        with _translated():
+        with translated():
             self._client.set(EPOCH_KEY, epoch)
 
     def server(self) -> CacheServer:
         """See `TokenWriter.server`."""
-        with _translated():
+        with translated():
             info = self._client.info("everything")
             keys = self._client.dbsize()
         return CacheServer(
@@ -185,7 +186,7 @@ class RedisTokenWriter:
 
     def ping(self) -> None:
         """See `TokenWriter.ping`."""
-        with _translated():
+        with translated():
             self._client.ping()
 
     def close(self) -> None:
@@ -195,7 +196,7 @@ class RedisTokenWriter:
     def _write_all(self, some: Iterable[list[tuple[str, bytes]]]) -> int:
         """Store each batch by one MSET, and encode the next one while the server works on it."""
         count, pool = 0, self._client.connection_pool
-        with _translated():
+        with translated():
             connection: Any = pool.get_connection()
             try:
                 is_awaited = False
@@ -217,7 +218,7 @@ class RedisTokenWriter:
     def _write_expiring(self, some: Iterable[list[tuple[str, bytes]]], ttl_s: int) -> int:
         count = 0
         for batch in some:
-            with _translated(), self._client.pipeline(transaction=False) as pipeline:
+            with translated(), self._client.pipeline(transaction=False) as pipeline:
                 for key, value in batch:
                     pipeline.set(key, value, ex=ttl_s)
                 pipeline.execute()
@@ -225,8 +226,8 @@ class RedisTokenWriter:
         return count
 
     def _scan_page(self, cursor: int, fingerprint: str | None) -> tuple[int, list[bytes]]:
-        reply = _raw(self._client, "SCAN", cursor, *_scan_options(fingerprint))
-        return _page(reply)
+        reply = execute_raw(self._client, "SCAN", cursor, *scan_options(fingerprint))
+        return scan_page(reply)
 
 
 class RedisTokenReader:
@@ -287,9 +288,9 @@ class RedisTokenReader:
             return []
         keys = entry_keys(fingerprint, passage_keys)
         try:
-            values = await self._connections.ask(_mget(keys))
-        except _FAILURES as error:
-            raise _unavailable(error) from error
+            values = await self._connections.ask(packed_mget(keys))
+        except FAILURES as error:
+            raise unavailable(error) from error
         return decode_found(keys, values, hmac_key=self._hmac_key)
 
     async def write_back(
@@ -297,9 +298,9 @@ class RedisTokenReader:
     ) -> None:
         """See `TokenReader.write_back`: SET NX EX, for corrupt values SET XX KEEPTTL before it."""
         corrupt = {entry_key(fingerprint, key) for key in replace}
-        encoded = _encoded(fingerprint, pairs, self._hmac_key, self._dictionary_for(fingerprint))
+        encoded = encode_pairs(fingerprint, pairs, self._hmac_key, self._dictionary_for(fingerprint))
         for batch in batches(encoded, max_bytes=self._max_batch_bytes):
-            with _translated():
+            with translated():
                 async with asyncio.timeout(self._timeout_s), self._client.pipeline(transaction=False) as pipeline:
                     for key, value in batch:
                         if key in corrupt:
@@ -311,90 +312,22 @@ class RedisTokenReader:
         """See `TokenReader.clear`."""
         count, cursor = 0, 0
         while True:
-            with _translated():
-                reply = await _raw(self._client, "SCAN", cursor, *_scan_options(fingerprint))
-                cursor, keys = _page(reply)
-                if entries := _entry_keys(keys):
+            with translated():
+                reply = await execute_raw(self._client, "SCAN", cursor, *scan_options(fingerprint))
+                cursor, keys = scan_page(reply)
+                if entries := only_entry_keys(keys):
                     count += await self._client.unlink(*entries)
             if cursor == 0:
                 return count
 
     async def ping(self) -> None:
         """See `TokenReader.ping`."""
-        with _translated():
+        with translated():
             async with asyncio.timeout(self._timeout_s):
-                await _raw(self._client, "PING")
+                await execute_raw(self._client, "PING")
 
     async def close(self) -> None:
         """Close the connections of lookups, and a client of its own; a caller's client stays open."""
         await self._connections.close()
         if self._owns_client:
             await self._client.aclose(close_connection_pool=True)
-
-
-def _raw(client: Any, *command: str | int) -> Any:
-    """Execute a command whose reply stays bytes, also on a caller's client with `decode_responses=True`.
-
-    Returns the reply, or an awaitable of it from an asynchronous client (redis-py types neither).
-    """
-    return client.execute_command(*command, **{NEVER_DECODE: True})
-
-
-def _mget(keys: Sequence[str]) -> bytes:
-    """Return an MGET of entry keys, which are ASCII and of one length, as it is sent: in a third of hiredis' time."""
-    before = f"\r\n${len(keys[0])}\r\n"
-    return f"*{len(keys) + 1}\r\n$4\r\nMGET{before}{before.join(keys)}\r\n".encode("ascii")
-
-
-def _encoded(
-    fingerprint: str, pairs: Iterable[PassageEntry], hmac_key: bytes | None, dictionary: Dictionary
-) -> Iterator[tuple[str, bytes]]:
-    for part in _parts(pairs):
-        keys = entry_keys(fingerprint, part.passage_keys)
-        safe = part.right_safe.tolist()
-        yield from zip(
-            keys, encode_entries(keys, part.ids, safe, hmac_key=hmac_key, dictionary=dictionary), strict=True
-        )
-
-
-def _parts(pairs: Iterable[PassageEntry]) -> Iterator[Entries]:
-    if isinstance(pairs, Entries):
-        yield from pairs.parts(MAX_BATCH_ENTRIES)
-        return
-    left = iter(pairs)
-    while some := list(islice(left, _ENCODED_TOGETHER)):
-        yield Entries.of(some)
-
-
-def _chunks(keys: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(keys), MAX_BATCH_ENTRIES):
-        yield keys[start : start + MAX_BATCH_ENTRIES]
-
-
-def _scan_options(fingerprint: str | None) -> tuple[str | int, ...]:
-    pattern = ENTRY_PATTERN if fingerprint is None else f"ff:{fingerprint}:*"
-    return ("MATCH", pattern, "COUNT", _SCAN_COUNT)
-
-
-def _page(reply: Any) -> tuple[int, list[bytes]]:
-    """Cursor and keys of a SCAN reply."""
-    cursor, keys = reply
-    return int(cursor), list(keys)
-
-
-def _entry_keys(keys: Iterable[bytes]) -> list[bytes]:
-    return [key for key in keys if parse_entry_key(key)]
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Turn whatever the client raises into `Unavailable`."""
-    try:
-        yield
-    except _FAILURES as error:
-        raise _unavailable(error) from error
-
-
-def _unavailable(error: Exception) -> Unavailable:
-    reason = f"{type(error).__name__}: {error}"[:_ERROR_CHARS]
-    return Unavailable(f"the token cache does not answer: {reason}", service="cache")
