@@ -2,20 +2,31 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 import redis
 from sqlalchemy import text
 
+from pipeline.database import Database
 from pipeline.documents.corpora import get_corpus
 from pipeline.documents.manifest import unpack_spans
 from pipeline.documents.splitting import Splitter
 from pipeline.retrieval.points import point_id
+from pipeline.settings import Settings
 from pipeline.token_cache import decode_entry, entry_key
 from pipeline.tokenizers import load_spec
-from tests.support.stack import Stack
 from tests.unit.tokenizers.reference import official
+
+
+class Stores(Protocol):
+    """A stack's settings, which say where its stores are, and its open database."""
+
+    @property
+    def settings(self) -> Settings: ...
+
+    @property
+    def database(self) -> Database: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +37,7 @@ class Published:
     generation: int
 
 
-def check_published(stack: Stack, corpus_name: str, expected: Mapping[str, Published]) -> None:
+def check_published(stack: Stores, corpus_name: str, expected: Mapping[str, Published]) -> None:
     """Assert that SQL, Redis and Qdrant hold exactly these documents' passages, with exact ids, and nothing older."""
     splitter = Splitter()
     spec = load_spec(stack.settings.spec)
@@ -60,7 +71,7 @@ def check_published(stack: Stack, corpus_name: str, expected: Mapping[str, Publi
     _check_entries(stack, spec.fingerprint, entries)
 
 
-def _living_points(stack: Stack, collection: str) -> dict[str, tuple[str, int, int, str]]:
+def _living_points(stack: Stores, collection: str) -> dict[str, tuple[str, int, int, str]]:
     key = stack.settings.qdrant_api_key
     headers = {"api-key": key.get_secret_value()} if key else {}
     found: dict[str, tuple[str, int, int, str]] = {}
@@ -80,7 +91,7 @@ def _living_points(stack: Stack, collection: str) -> dict[str, tuple[str, int, i
             body["offset"] = offset
 
 
-def _check_entries(stack: Stack, fingerprint: str, entries: Mapping[bytes, str]) -> None:
+def _check_entries(stack: Stores, fingerprint: str, entries: Mapping[bytes, str]) -> None:
     encoding = official("o200k_base")
     secret = stack.settings.entry_hmac_key
     hmac_key = secret.get_secret_value().encode() if secret else None

@@ -72,6 +72,11 @@ class PostgresServer:
         assert self._process is not None, "the server was never started"
         return self._process.pid
 
+    @property
+    def socket(self) -> Path:
+        """The Unix socket that it listens on."""
+        return self._home / ".s.PGSQL.5432"
+
     def url(self, database: str = "postgres") -> str:
         """SQLAlchemy URL (`postgresql+psycopg://`) of a database."""
         return f"postgresql+psycopg://postgres@/{database}?host={self._home}"

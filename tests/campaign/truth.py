@@ -1,0 +1,166 @@
+"""What was accepted and what is known to be served, and whether an answer agrees with it.
+
+One writer owns a document, so its next generation is known before it is sent. A passage may be of any generation that
+was sent and that is no older than what was known to be served when its query began: what a query finds while a change
+is being published may be the old text or the new one, never one from before.
+"""
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.documents.splitting import Splitter
+from tests.unit.tokenizers.reference import official
+
+ENCODING = "o200k_base"
+_PREFIX = "Answer the question using the documents below.\n\n"
+_SPLITTER = Splitter()
+
+
+@dataclass(slots=True)
+class _Document:
+    """One document as its writer knows it."""
+
+    head: int = 0
+    """Generation accepted last."""
+    text: str | None = None
+    """Text of the head; None: deleted, or never written."""
+    passages: dict[int, list[str]] = field(default_factory=dict)
+    """Passages by generation, of every generation that was sent; a deleted one has none."""
+    least: int = 0
+    """The oldest generation that a query which begins now may find."""
+
+
+@dataclass(slots=True)
+class Truth:
+    """All documents; safe to use from several threads."""
+
+    wrong: list[str] = field(default_factory=list)
+    """Ids or texts that are not what they must be."""
+    stale: list[str] = field(default_factory=list)
+    """Passages older than what was known to be served."""
+    checked_passages: int = 0
+    checked_answers: int = 0
+    accepted: int = 0
+    """Changes that were answered with 202."""
+    _documents: dict[str, _Document] = field(default_factory=dict)
+    _deletions: dict[str, dict[str, int]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def propose(self, name: str, text: str | None) -> int:
+        """Note that a change is about to be sent; return its generation. None deletes."""
+        with self._lock:
+            document = self._documents.setdefault(name, _Document())
+            generation = document.head + 1
+            passages = [] if text is None else [passage.text for passage in _SPLITTER.split(text)]
+            document.passages[generation] = passages
+            return generation
+
+    def accept(self, name: str, text: str | None, *, generation: int) -> None:
+        """Note that a change was accepted, as the generation that the answer named."""
+        with self._lock:
+            document = self._documents[name]
+            if generation != document.head + 1:
+                self.wrong.append(f"{name}: generation {document.head + 1} was accepted as {generation}")
+            document.head, document.text = generation, text
+            self.accepted += 1
+
+    def serve(self, name: str, generation: int) -> None:
+        """Note that a generation is served: a query which begins from now on finds nothing older.
+
+        A served deletion leaves nothing to be found.
+        """
+        with self._lock:
+            document = self._documents[name]
+            is_deletion = not document.passages.get(generation, [""])
+            document.least = max(document.least, generation + is_deletion)
+
+    def begin_deletion(self, run_id: str, deleted: Mapping[str, int]) -> None:
+        """Note the run that deletes documents as these generations."""
+        with self._lock:
+            self._deletions[run_id] = dict(deleted)
+
+    def end_deletion(self, run_id: str) -> None:
+        """Forget a run that has ended."""
+        with self._lock:
+            del self._deletions[run_id]
+
+    def deletions(self) -> dict[str, dict[str, int]]:
+        """Return what runs delete, as generations by name."""
+        with self._lock:
+            return dict(self._deletions)
+
+    def head(self, name: str) -> tuple[int, str | None]:
+        """Return generation and text of a document's head; (0, None) for one never accepted."""
+        with self._lock:
+            document = self._documents.get(name, _Document())
+            return document.head, document.text
+
+    def living(self) -> dict[str, tuple[int, str]]:
+        """Return generation and text of all documents that must be there."""
+        with self._lock:
+            return {
+                name: (document.head, document.text)
+                for name, document in self._documents.items()
+                if document.text is not None
+            }
+
+    def least(self) -> dict[str, int]:
+        """Return the oldest generations that a query which begins now may find."""
+        with self._lock:
+            return {name: document.least for name, document in self._documents.items()}
+
+    def texts(self) -> list[str]:
+        """Return every passage that was ever sent."""
+        with self._lock:
+            return [text for known in self._documents.values() for texts in known.passages.values() for text in texts]
+
+    def judge(self, answer: Mapping[str, Any], *, least: Mapping[str, int]) -> None:
+        """Check an answer of `/v1/retrieve` with `include_text`: its ids, its texts, and their age.
+
+        Args:
+            answer: What came.
+            least: What `least()` said before the question was asked.
+        """
+        passages, ids, text = answer["passages"], answer["token_ids"], answer["prompt_text"]
+        with self._lock:
+            found = [self._find(passage, least) for passage in passages]
+            self.checked_answers += 1
+            self.checked_passages += len(passages)
+            if not passages:
+                if ids and ids != encode(text):
+                    self.wrong.append(f"no passages, but {len(ids)} ids of another text")
+                return
+            if text != prompt(found):
+                self.wrong.append(f"the text is not that of its passages: {_places(passages)}")
+        if ids != encode(text):
+            self.wrong.append(f"the ids are not those of the text: {_places(passages)}")
+
+    def _find(self, passage: Mapping[str, Any], least: Mapping[str, int]) -> str:
+        name, generation, ordinal = passage["document_id"], passage["generation"], passage["ordinal"]
+        if generation < least.get(name, 0):
+            self.stale.append(f"{name} in generation {generation}, when {least[name]} was the oldest to be found")
+        document = self._documents.get(name)
+        texts = document.passages.get(generation, []) if document is not None else []
+        if ordinal >= len(texts):
+            self.wrong.append(f"{name} in generation {generation} has no passage {ordinal}")
+            return ""
+        text: str = texts[ordinal]
+        return text
+
+
+def encode(text: str) -> list[int]:
+    """Return the reference ids of a text: tiktoken itself, on the whole of it."""
+    return official(ENCODING).encode_ordinary(text)
+
+
+def prompt(passages: Sequence[str]) -> str:
+    """Return the context that these passages make in the frame `plain`, written out by hand."""
+    return _PREFIX + "".join(f"Document {number}\n{text}\n\n" for number, text in enumerate(passages, start=1))
+
+
+def _places(passages: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(
+        f"{each['document_id']}@{each['generation']}#{each['ordinal']} {each['source']}" for each in passages
+    )
