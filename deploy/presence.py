@@ -1,4 +1,4 @@
-"""A container's health check by what SQL says: `python presence.py worker NAME · dispatcher`.
+"""A container's health check by what SQL says: `python presence.py worker NAME · dispatcher · beat`.
 
 A worker's process, and its answers to a ping, say little: its main process lives while nothing is consumed. So it is
 asked for where it announces every few seconds that it and its database connection live. Exit code 0 means healthy;
@@ -14,11 +14,11 @@ from sqlalchemy import Connection
 from pipeline.database import Database, create_database_engine
 from pipeline.errors import ForefillError
 from pipeline.jobs.dispatcher import ROLE
-from pipeline.jobs.presence import find_leader, list_workers
+from pipeline.jobs.presence import BEAT_PREFIX, find_leader, list_beats, list_workers
 from pipeline.settings import load_settings
 
 _SEEN_MS = 20_000
-"""A worker announces itself every 5 s."""
+"""A worker announces itself every 5 s, and so does beat."""
 
 
 def worker_announced(connection: Connection, name: str) -> str | None:
@@ -33,7 +33,18 @@ def dispatcher_leads(connection: Connection) -> str | None:
     return None if find_leader(connection, ROLE) else "no dispatcher leads"
 
 
-_CHECKS: dict[str, Callable[..., str | None]] = {"worker": worker_announced, "dispatcher": dispatcher_leads}
+def beat_ticks(connection: Connection) -> str | None:
+    """Return what is wrong if no beat of this host ticked lately."""
+    here = f"{BEAT_PREFIX}{os.uname().nodename}:"
+    ticked = any(name.startswith(here) for name in list_beats(connection, alive_ms=_SEEN_MS))
+    return None if ticked else f"beat did not tick for {_SEEN_MS // 1000} s"
+
+
+_CHECKS: dict[str, Callable[..., str | None]] = {
+    "worker": worker_announced,
+    "dispatcher": dispatcher_leads,
+    "beat": beat_ticks,
+}
 
 
 def main() -> str | None:

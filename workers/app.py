@@ -19,6 +19,9 @@ EVALUATE_SCHEDULES = "forefill.evaluate_schedules"
 BEAT_S = 30.0
 """Seconds between two looks of beat at the schedules; the dispatcher looks every second by itself."""
 
+BEAT_TICK_S = 5.0
+"""Longest time between two ticks of beat, each of which it says in SQL."""
+
 
 def celery_settings(settings: Settings) -> dict[str, Any]:
     """Return Celery's configuration for these settings."""
@@ -45,6 +48,8 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
                 "options": {"queue": "maintenance", "expires": BEAT_S},  # the next one makes up for it
             }
         },
+        "beat_scheduler": "workers.beat:AnnouncedScheduler",
+        "beat_max_loop_interval": BEAT_TICK_S,
         "worker_consumer": "workers.consumer:LastingConsumer",
         "worker_concurrency": settings.worker_concurrency,
         "worker_prefetch_multiplier": 0,

@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from pipeline.cli.invocation import Call, command, require_database_file, require_newest
-from pipeline.cli.stack.flower_conf import FlowerOptions, beat_arguments, flower_arguments, write_flower_conf
+from pipeline.cli.stack.flower_conf import FlowerOptions, flower_arguments, write_flower_conf
 from pipeline.cli.stack.worker_metrics import worker_environment
 from pipeline.database import Database, create_database_engine
 from pipeline.errors import Unavailable
@@ -75,13 +75,13 @@ def dispatcher(call: Call) -> None:
 
 def beat(
     call: Call,
-    schedule: Annotated[
-        Path, typer.Option(metavar="FILE", help="Remembers what ran last; keep it on a disk that stays.")
-    ] = Path("forefill-beat-schedule"),
+    schedule: Annotated[Path | None, typer.Option(metavar="FILE", hidden=True)] = None,
 ) -> None:
     """Run Celery beat: it asks for a look at the schedules, which the dispatcher takes by itself too."""
+    if schedule is not None:
+        call.output.note("beat remembers nothing any more: --schedule does nothing and can be left out")
     _check_schema(call.settings)
-    _become(beat_arguments(schedule.absolute()), {})
+    _become(BEAT_ARGUMENTS, {})
 
 
 def flower(
@@ -130,6 +130,10 @@ def worker_arguments(queues: list[str], *, concurrency: int, name: str) -> list[
         *("celery", "-A", "workers.main", "worker", "-P", "prefork", "--without-gossip", "--without-mingle"),
         *("-Q", ",".join(queues), "-c", str(concurrency), "-n", f"{name}@%h"),
     ]
+
+
+BEAT_ARGUMENTS = ["celery", "-A", "workers.main", "beat", "--pidfile="]
+"""What Python's `-m` is given to run beat."""
 
 
 def _check_schema(settings: Settings) -> None:

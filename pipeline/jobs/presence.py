@@ -1,5 +1,6 @@
-"""Who is alive: workers that say so, and the one dispatcher that leads."""
+"""Who is alive: workers and beats that say so, and the one dispatcher that leads."""
 
+import os
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, or_, select, update
@@ -7,11 +8,14 @@ from sqlalchemy import Connection, delete, or_, select, update
 from pipeline.database import Database, insert_missing, now_ms, rows_affected, upsert
 from pipeline.jobs.tables import LeadershipRow, WorkerRow
 
+BEAT_PREFIX = "beat@"
+"""Before the host in a beat's name."""
+
 _FORGOTTEN_MS = 3_600_000
 
 
 def announce_worker(database: Database, name: str, *, queues: list[str], concurrency: int) -> None:
-    """Say that a worker process is alive and what it consumes; forget those silent for an hour."""
+    """Say that a process is alive and what it consumes, which is nothing for beat; forget those silent for an hour."""
     with database.write() as connection:
         now = connection.execute(select(now_ms())).scalar_one()
         row = {
@@ -27,7 +31,7 @@ def announce_worker(database: Database, name: str, *, queues: list[str], concurr
 
 
 def retire_worker(database: Database, name: str) -> None:
-    """Say that a worker process is gone."""
+    """Say that a process is gone."""
     with database.write() as connection:
         connection.execute(delete(WorkerRow).where(WorkerRow.name == name))
 
@@ -68,6 +72,23 @@ def find_leader(connection: Connection, role: str) -> str | None:
     return connection.execute(statement).scalar_one_or_none()
 
 
+def beat_name(pid: int | None = None) -> str:
+    """Return the name by which a beat of this host says that it ticks.
+
+    Args:
+        pid: Its process id; by default this process is the beat.
+    """
+    return f"{BEAT_PREFIX}{os.uname().nodename}:{os.getpid() if pid is None else pid}"
+
+
+def list_beats(connection: Connection, *, alive_ms: int = 30_000) -> dict[str, float]:
+    """Return the beats that ticked within a time, by name, and how many seconds ago each did."""
+    age_ms = now_ms() - WorkerRow.seen_at
+    ticked = (WorkerRow.seen_at >= now_ms() - alive_ms, WorkerRow.queues == "")
+    rows = connection.execute(select(WorkerRow.name, age_ms).where(*ticked).order_by(WorkerRow.name))
+    return {name: max(0, age) / 1000 for name, age in rows if name.startswith(BEAT_PREFIX)}
+
+
 @dataclass(frozen=True, slots=True)
 class Worker:
     """A worker process that was seen lately."""
@@ -84,7 +105,7 @@ def list_workers(connection: Connection, *, alive_ms: int = 30_000) -> list[Work
     age_ms = now_ms() - WorkerRow.seen_at
     statement = (
         select(WorkerRow.name, WorkerRow.queues, WorkerRow.concurrency, age_ms)
-        .where(WorkerRow.seen_at >= now_ms() - alive_ms)
+        .where(WorkerRow.seen_at >= now_ms() - alive_ms, WorkerRow.queues != "")
         .order_by(WorkerRow.name)
     )
     return [

@@ -272,7 +272,7 @@ class LeadershipRow(Base):
 
 
 class WorkerRow(Base):
-    """A worker process that said it is alive."""
+    """A worker process that said it is alive, or a beat that ticked, which consumes nothing."""
 
     __tablename__ = "workers"
 

@@ -24,8 +24,7 @@ def test_three_dispatchers_and_two_beats_make_one_run_of_a_night(stack: Stack, t
     _ingest(stack, tmp_path)
     first.kill()
     _set_schedule_days_ago(stack, days=3)
-    beats = [stack.processes.start_forefill("beat", "--schedule", str(tmp_path / name), env=stack.environment)
-             for name in ("one", "two")]  # fmt: skip
+    beats = [stack.processes.start_forefill("beat", env=stack.environment) for _ in range(2)]
     app = create_app(stack.settings)
     for _beat in range(6):
         app.send_task(EVALUATE_SCHEDULES, queue="maintenance", ignore_result=True)
@@ -51,7 +50,7 @@ def test_beat_alone_makes_the_run_of_a_night(sqlite_stack: Stack, tmp_path: Path
     _ingest(stack, tmp_path)
     dispatcher.kill()
     _set_schedule_days_ago(stack, days=3)
-    stack.processes.start_forefill("beat", "--schedule", str(tmp_path / "one"), env=stack.environment)
+    stack.processes.start_forefill("beat", env=stack.environment)
     (run,) = eventually(lambda: _nights(stack), timeout_s=60, describe="a nightly run")
     stack.start_dispatcher()
     assert stack.wait_for_run(run.id).state == "succeeded"

@@ -67,7 +67,7 @@ def test_the_services_of_the_file_ingest_answer_and_stop(host: ComposeHost) -> N
     for name in ("api", "dispatcher", "flower"):
         _check_that_it_says_why(host.check_health(name))
     _check_that_it_says_why(host.run("worker", "python", "-P", str(DEPLOY / "presence.py"), "worker", "nobody"))
-    _check_that_it_says_why(host.run("beat", "python", "-P", str(DEPLOY / "health.py"), "beat", "nothing"))
+    _check_that_it_says_why(host.run("beat", "python", "-P", str(DEPLOY / "presence.py"), "beat"))
 
 
 def _add_key(host: ComposeHost) -> str:

@@ -92,8 +92,3 @@ def read_logins(path: Path) -> list[str]:
 def flower_arguments(conf: Path) -> list[str]:
     """Return what Python's `-m` is given to run Flower."""
     return ["celery", "-A", "workers.main", "flower", f"--conf={conf}"]
-
-
-def beat_arguments(schedule_file: Path) -> list[str]:
-    """Return what Python's `-m` is given to run beat; its file remembers what ran last."""
-    return ["celery", "-A", "workers.main", "beat", "--schedule", str(schedule_file), "--pidfile="]

@@ -1,19 +1,19 @@
 """The processes of the embedded stack: command, own environment, and how to see that each works."""
 
+import math
+import os
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from pipeline.cli.processes import worker_arguments
+from pipeline.cli.processes import BEAT_ARGUMENTS, worker_arguments
 from pipeline.cli.stack import valkey
 from pipeline.cli.stack.child import Child, Service
 from pipeline.cli.stack.environment import StackSettings
 from pipeline.cli.stack.flower_conf import (
     FlowerOptions,
-    beat_arguments,
     ensure_auth_file,
     flower_arguments,
     read_logins,
@@ -26,7 +26,7 @@ from pipeline.cli.stack.wedge import WEDGED_S, find_wedged_queues
 from pipeline.cli.stack.worker_metrics import empty_folder
 from pipeline.database import Database
 from pipeline.jobs.dispatcher import LEAD_S, ROLE
-from pipeline.jobs.presence import find_leader, list_workers
+from pipeline.jobs.presence import beat_name, find_leader, list_beats, list_workers
 from pipeline.settings import Settings
 from pipeline.telemetry.metrics import FOLDER_VARIABLE
 
@@ -127,11 +127,9 @@ class Plan:
         )
 
     def _clocks(self) -> list[Service]:
-        schedule = self.stack.folder / "beat" / "schedule"
-        schedule.parent.mkdir(mode=0o700, exist_ok=True)
         return [
             Service("dispatcher", _python(["workers.dispatcher"]), lambda child: _leads(self.database, child)),
-            Service("beat", _python(beat_arguments(schedule)), lambda child: _was_written(schedule.parent, child)),
+            Service("beat", _python(BEAT_ARGUMENTS), lambda child: _ticks(self.database, child)),
         ]
 
     def _flower(self) -> Service:
@@ -197,10 +195,10 @@ def _python(module: Sequence[str]) -> list[str]:
 
 
 def _is_announced(database: Database, name: str, child: Child) -> bool:
-    """Whether a worker has said since its start, and lately, that it consumes."""
+    """Whether this host's worker of that name has said since its start, and lately, that it consumes."""
     with database.read() as connection:
-        seen = list_workers(connection)
-    return any(worker.name.startswith(f"{name}@") and worker.seen_s < child.age_s for worker in seen)
+        seen = {worker.name: worker.seen_s for worker in list_workers(connection)}
+    return seen.get(f"{name}@{os.uname().nodename}", math.inf) < child.age_s
 
 
 def _leaves_jobs(database: Database, queues: list[str], child: Child) -> bool:
@@ -214,7 +212,7 @@ def _leads(database: Database, child: Child) -> bool:
     return leader is not None and (leader.endswith(f":{child.pid}") or child.age_s > LEAD_S)
 
 
-def _was_written(folder: Path, child: Child) -> bool:
-    """Whether beat has opened its schedule; it is then in its loop until it crashes."""
-    began = time.time() - child.age_s
-    return any(file.stat().st_mtime >= began for file in folder.iterdir())
+def _ticks(database: Database, child: Child) -> bool:
+    """Whether this very beat has said lately that it ticked."""
+    with database.read() as connection:
+        return list_beats(connection).get(beat_name(child.pid), math.inf) < child.age_s
