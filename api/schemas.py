@@ -282,6 +282,8 @@ class RetrieveBody(_Body):
     score_threshold: float | None = Field(None, allow_inf_nan=False)
     include_text: bool = False
     """Whether to answer with the text, too."""
+    include_prompt: bool = False
+    """Whether to answer with the whole prompt: its ids, and its text if that is wanted."""
 
     def to_request(self, *, default_context_tokens: int) -> RetrieveRequest:
         """Return what the read path takes."""
@@ -294,6 +296,7 @@ class RetrieveBody(_Body):
             order=self.order,
             where=self.filter,
             score_threshold=self.score_threshold,
+            include_prompt=self.include_prompt,
         )
 
 

@@ -12,7 +12,7 @@ from pipeline.cli.output import Output
 from pipeline.context import Order
 from pipeline.database import Database
 from pipeline.factory import open_read_context
-from pipeline.services.presenting import JsonObject, retrieved_object
+from pipeline.services.presenting import JsonObject, retrieved_object, to_json
 from pipeline.services.retrieving import Retrieved, RetrieveRequest
 from pipeline.settings import Settings
 
@@ -37,6 +37,9 @@ def retrieve(
     ] = None,
     score_threshold: Annotated[float | None, typer.Option("--score-threshold", help="Lowest fused score.")] = None,
     include_text: Annotated[bool, typer.Option("--include-text", help="Show the prompt's text too.")] = False,
+    prompt: Annotated[
+        bool, typer.Option("--prompt", help="Show the ids of the whole prompt, question and all; no engine is needed.")
+    ] = False,
 ) -> None:
     """Answer a question with the token ids of its context."""
     request = RetrieveRequest(
@@ -47,6 +50,7 @@ def retrieve(
         order=order,
         where=parse_filter(where or []),
         score_threshold=score_threshold,
+        include_prompt=prompt,
     )
     with call.database() as database:
         answer = asyncio.run(_ask(call.settings, database, request))
@@ -106,6 +110,10 @@ def _say(answer: Retrieved, presented: JsonObject, output: Output) -> None:
         f"{facts['token_count']:,} token ids of {facts['doc_count']} passages under {facts['spec']} "
         f"in {facts['latency_ms']:.1f} ms ({spent}){cut}"
     )
+    if answer.prompt_token_ids is not None:
+        counts = f"{presented['context_tokens']:,} of context and {presented['query_tokens']:,} of the question"
+        output.line(f"{len(answer.prompt_token_ids):,} ids of the whole prompt, {counts}:")
+        output.line(to_json(answer.prompt_token_ids).decode())
     if "prompt_text" in presented:
         output.line()
         output.line(presented["prompt_text"])

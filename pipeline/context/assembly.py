@@ -12,23 +12,21 @@ from pipeline.context.budget import select_within_budget
 from pipeline.context.cutting import cut_passage
 from pipeline.context.ordering import Order, order_passages
 from pipeline.context.passages import ContextPassage
-from pipeline.errors import ExactnessError, InvalidInput
-from pipeline.framing import NO_IDS, Segment, Text, TokenIds, joined_ids, joined_runs
+from pipeline.errors import ExactnessError
+from pipeline.framing import NO_IDS, Segment, Text, TokenIds, joined_ids, joined_runs, question_segments
 from pipeline.tokenizers import Neighbour, TokenSpec, common_ids, encode_header, encode_prefix, question_ids
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AssembledContext:
-    """A prompt's ids up to its question."""
+    """A prompt's ids up to its question; without passages there are none, and the frame is the question's."""
 
     token_ids: TokenIds
-    """Reference ids of prefix and passages; empty if the budget is smaller than the prefix alone."""
+    """Reference ids of the frame's prefix and the passages; empty without passages."""
     passages: tuple[ContextPassage, ...]
     """Exactly the passages in `token_ids`, in prompt order. Only the last can be cut."""
     truncated: bool
-    """Whether the budget left something out."""
-    framed: bool
-    """Whether the frame's prefix is in `token_ids`; False only if the budget is smaller."""
+    """Whether the budget left something out, or is smaller than the frame's prefix."""
 
 
 def assemble(
@@ -48,7 +46,7 @@ def assemble(
         ExactnessError: An unsafe edge cannot be made exact.
     """
     if max_context_tokens < len(encode_prefix(spec)):
-        return AssembledContext(token_ids=NO_IDS, passages=(), truncated=True, framed=False)
+        return AssembledContext(token_ids=NO_IDS, passages=(), truncated=True)
     cut_last = order == "relevance"
     taken = select_within_budget(spec, passages, max_context_tokens=max_context_tokens, cut_last=cut_last)
     for attempt in count():
@@ -62,7 +60,7 @@ def assemble(
         if cut_last and (smaller := cut_passage(spec, last, room_tokens=room)) is not None:
             taken.append(smaller)
     truncated = len(taken) < len(passages) or any(passage.cut for passage in taken)
-    return AssembledContext(token_ids=ids, passages=tuple(arranged), truncated=truncated, framed=True)
+    return AssembledContext(token_ids=ids if taken else NO_IDS, passages=tuple(arranged), truncated=truncated)
 
 
 def concatenate(spec: TokenSpec, passages: Sequence[ContextPassage]) -> TokenIds:
@@ -91,33 +89,40 @@ def concatenate(spec: TokenSpec, passages: Sequence[ContextPassage]) -> TokenIds
 def prompt_ids(spec: TokenSpec, context: AssembledContext, question: str) -> TokenIds:
     """Return the ids of the whole prompt: the context's, then everything from the question's prefix on.
 
+    Without passages that is the frame around the question, whatever the context's budget was: no engine gets a chat
+    without its beginning.
+
     Raises:
-        InvalidInput: The question cannot be encoded, or the context lacks its frame and the frame has control tokens,
-            so that no engine could read the prompt.
+        InvalidInput: The question cannot be encoded.
     """
-    if not context.framed and spec.frame.has_controls:
-        raise InvalidInput(
-            f"the context budget is smaller than the {len(encode_prefix(spec))} tokens of frame {spec.frame.name}",
-            item="max_context_tokens",
-        )
-    return joined_ids((context.token_ids, question_ids(spec, question)))
+    context_ids = context.token_ids if context.passages else encode_prefix(spec)
+    return joined_ids((context_ids, question_ids(spec, question)))
 
 
-def rendered_segments(spec: TokenSpec, context: AssembledContext) -> list[Segment]:
-    """Return the segments whose reference ids the context's ids are, runs of text joined."""
-    if not context.framed:
+def rendered_segments(spec: TokenSpec, context: AssembledContext, question: str | None = None) -> list[Segment]:
+    """Return the segments whose reference ids the context's ids are, runs of text joined.
+
+    Args:
+        spec: The spec it was assembled under.
+        context: The context.
+        question: Continues them to the whole prompt, whose ids `prompt_ids` gives; None for the context alone.
+    """
+    if question is None and not context.passages:
         return []
     segments = list(spec.frame.prefix)
     for number, passage in enumerate(context.passages, start=1):
         segments += (Text(spec.frame.header_text(number)), Text(spec.tokenizer.decode(passage.ids)))
+    if question is not None:
+        segments += question_segments(spec.frame, question)
     return list(joined_runs(segments))
 
 
-def prompt_text(spec: TokenSpec, context: AssembledContext) -> str | None:
-    """Return the text whose ids the context's ids are, or None if the frame has control tokens."""
+def prompt_text(spec: TokenSpec, context: AssembledContext, question: str | None = None) -> str | None:
+    """Return what `rendered_segments` returns as one text, or None if the frame has control tokens."""
     if spec.frame.has_controls:
         return None
-    return "".join(segment.text for segment in rendered_segments(spec, context) if isinstance(segment, Text))
+    segments = rendered_segments(spec, context, question)
+    return "".join(segment.text for segment in segments if isinstance(segment, Text))
 
 
 def _run_ids(spec: TokenSpec, text: str, neighbours: Sequence[Neighbour]) -> TokenIds:

@@ -57,7 +57,7 @@ def find_difference(
 
     Args:
         spec: The spec it was assembled under.
-        context: The context as it would be answered, with its frame.
+        context: The context as it would be answered.
         texts: The true text of each passage, in prompt order, whole also where the prompt has it cut.
         question: What stands behind the context.
 
@@ -109,7 +109,7 @@ def reference_context(
     if bare is None:
         raise ExactnessError(f"{spec.spec_id} has no token edge between frame and question")
     if max_context_tokens < len(bare):
-        return AssembledContext(token_ids=NO_IDS, passages=(), truncated=True, framed=False)
+        return AssembledContext(token_ids=NO_IDS, passages=(), truncated=True)
     texts = {passage.passage_key: passage.text for passage in passages}
     taken = _select(spec, passages, room=max_context_tokens - len(bare))
     while taken:
@@ -117,9 +117,9 @@ def reference_context(
         ids = _context_ids(spec, [texts[passage.passage_key] for passage in arranged], question)
         if ids is not None and len(ids) <= max_context_tokens:
             left_out = len(taken) < len(passages)
-            return AssembledContext(token_ids=ids, passages=tuple(arranged), truncated=left_out, framed=True)
+            return AssembledContext(token_ids=ids, passages=tuple(arranged), truncated=left_out)
         taken.pop()
-    return AssembledContext(token_ids=bare, passages=(), truncated=bool(passages), framed=True)
+    return AssembledContext(token_ids=NO_IDS, passages=(), truncated=bool(passages))
 
 
 def _select(spec: TokenSpec, passages: Sequence[WholePassage], *, room: int) -> list[ContextPassage]:

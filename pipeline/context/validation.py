@@ -189,11 +189,9 @@ def _difference(
 ) -> str:
     if len(context.token_ids) > budget:
         return f"{len(context.token_ids)} ids over the budget of {budget}"
-    if not context.framed:
-        return ""
     texts = _texts(spec, example, context)
     return (
-        _selection_difference(spec, example, passages, context)
+        _selection_difference(spec, example, passages, context, budget=budget)
         or _context_difference(spec, context, texts)
         or _prompt_difference(spec, context, texts, example.question)
     )
@@ -208,7 +206,7 @@ def _texts(spec: TokenSpec, example: Example, context: AssembledContext) -> list
 
 
 def _selection_difference(
-    spec: TokenSpec, example: Example, passages: Sequence[ContextPassage], context: AssembledContext
+    spec: TokenSpec, example: Example, passages: Sequence[ContextPassage], context: AssembledContext, *, budget: int
 ) -> str:
     """Check that the most relevant passages stand in their order, whole but for a beginning of the last."""
     taken = list(passages[: len(context.passages)])
@@ -216,7 +214,7 @@ def _selection_difference(
     if [passage.passage_key for passage in context.passages] != [passage.passage_key for passage in expected]:
         return "other passages than the most relevant, or in another order"
     cuts = [passage for passage in context.passages if passage.cut]
-    if context.truncated != (len(taken) < len(passages) or bool(cuts)):
+    if context.truncated != (len(taken) < len(passages) or bool(cuts) or budget < len(encode_prefix(spec))):
         return "the context does not say whether the budget left something out"
     if not cuts:
         return ""
@@ -233,7 +231,8 @@ def _context_difference(spec: TokenSpec, context: AssembledContext, texts: Seque
     text = prompt_text(spec, context)
     if text is None:
         return ""
-    expected = reference_ids(context_segments(spec.frame, texts), spec.reference_tokenizer)
+    segments = context_segments(spec.frame, texts) if texts else []
+    expected = reference_ids(segments, spec.reference_tokenizer)
     if not np.array_equal(context.token_ids, expected):
         return f"the context differs {_place(context.token_ids, expected)}"
     if not np.array_equal(spec.reference_tokenizer.encode(text), expected):

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 
 from pipeline.context import prompt_ids, rendered_segments
 from pipeline.errors import Conflict, ForefillError, InvalidInput, Unavailable
-from pipeline.framing import Segment, TokenIds, joined_runs, question_segments
+from pipeline.framing import TokenIds
 from pipeline.generation import Completion, Engine, GenerationClient, GenerationOptions, Handshake, Piece
 from pipeline.services.retrieving import Retrieved, Retriever, RetrieveRequest
 from pipeline.telemetry import metrics
@@ -58,7 +58,7 @@ class Generated:
 
     @property
     def query_tokens(self) -> int:
-        """Return how many of the prompt's ids are the question with its prefix and what follows it."""
+        """Return how many of the prompt's ids are not context: the question, and without passages all of the frame."""
         return len(self.prompt_token_ids) - self.context_tokens
 
 
@@ -167,7 +167,7 @@ class GenerationService:
             "stop_token_ids": stop_token_ids(retrieved.spec),
         }
         if client.engine.takes == "text":
-            options["segments"] = _segments(retrieved, asked.query)
+            options["segments"] = rendered_segments(retrieved.spec, retrieved.context, asked.query)
         return _Prompt(retrieved=retrieved, token_ids=token_ids, options=options)
 
 
@@ -194,11 +194,6 @@ async def _room(client: GenerationClient, spec: TokenSpec, request: GenerateRequ
             item="max_tokens",
         )
     return window - question - request.max_tokens
-
-
-def _segments(retrieved: Retrieved, question: str) -> list[Segment]:
-    spec, context = retrieved.spec, retrieved.context
-    return list(joined_runs([*rendered_segments(spec, context), *question_segments(spec.frame, question)]))
 
 
 def _generated(

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import orjson
 
-from pipeline.context import AssembledContext, ContextPassage, ValidationReport, prompt_text, rendered_segments
+from pipeline.context import ContextPassage, ValidationReport, prompt_text, rendered_segments
 from pipeline.documents.access import EVERY_CORPUS, ApiKey
 from pipeline.documents.corpora import Corpus
 from pipeline.framing import segments_as_data
@@ -23,7 +23,6 @@ from pipeline.services.retrieving import Retrieved
 from pipeline.services.spec_lifecycle import Activation
 from pipeline.services.specs import SpecReport
 from pipeline.token_cache import CacheServer, LookupStats
-from pipeline.tokenizers import TokenSpec
 
 JsonObject: TypeAlias = dict[str, Any]
 """An object that `to_json` can write: JSON values, tuples and numpy arrays."""
@@ -214,8 +213,9 @@ def retrieved_object(answer: Retrieved, *, include_text: bool = False) -> JsonOb
     """Return the answer to one question.
 
     Args:
-        answer: What was found.
-        include_text: Whether to add `prompt_text`, or `prompt_segments` where a frame has control tokens.
+        answer: What was found; with its prompt, where that was asked for.
+        include_text: Whether to add `prompt_text`, or `prompt_segments` where a frame has control tokens: of the whole
+            prompt where that was asked for, else of the context.
     """
     context = answer.context
     timings = answer.timings_ms
@@ -238,7 +238,11 @@ def retrieved_object(answer: Retrieved, *, include_text: bool = False) -> JsonOb
             "spec": answer.spec.spec_id,
         },
     }
-    return presented | _text_of(answer.spec, context) if include_text else presented
+    if answer.prompt_token_ids is not None:
+        presented["prompt_token_ids"] = answer.prompt_token_ids
+        presented["context_tokens"] = len(context.token_ids)
+        presented["query_tokens"] = answer.query_tokens
+    return presented | _text_of(answer) if include_text else presented
 
 
 def _passage_object(passage: ContextPassage) -> JsonObject:
@@ -254,11 +258,12 @@ def _passage_object(passage: ContextPassage) -> JsonObject:
     return presented | {"cut": True} if passage.cut else presented
 
 
-def _text_of(spec: TokenSpec, context: AssembledContext) -> JsonObject:
-    text = prompt_text(spec, context)
+def _text_of(answer: Retrieved) -> JsonObject:
+    question = None if answer.prompt_token_ids is None else answer.question
+    text = prompt_text(answer.spec, answer.context, question)
     if text is not None:
         return {"prompt_text": text}
-    return {"prompt_segments": segments_as_data(rendered_segments(spec, context))}
+    return {"prompt_segments": segments_as_data(rendered_segments(answer.spec, answer.context, question))}
 
 
 def coverage_object(coverage: Iterable[Coverage]) -> JsonObject:
@@ -305,6 +310,8 @@ def stats_object(
     return {
         "hits": lookups.hits if lookups else 0,
         "misses": lookups.misses if lookups else 0,
+        "queries": lookups.queries if lookups else 0,
+        "query_hits": lookups.query_hits if lookups else 0,
         "hit_rate": lookups.hit_rate if lookups else 0.0,
         "total_tokens_cached": sum(entry.tokens for entry in coverage),
         "cache_size_mb": None if server is None else server.used_bytes / _MIB,

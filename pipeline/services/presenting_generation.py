@@ -12,11 +12,11 @@ def generated_object(answer: Generated, *, return_token_ids: bool = False, inclu
         answer: What the engine said, and about what.
         return_token_ids: Whether to add the ids of prompt and answer; the answer's are null where the engine does not
             say them.
-        include_text: Whether to add the context's text as `retrieve` does.
+        include_text: Whether to add the text of the context, or of the prompt where that was asked for.
     """
     found = retrieved_object(answer.retrieved, include_text=include_text)
     passages, metadata = found.pop("passages"), found.pop("metadata")
-    del found["token_ids"]
+    del found["token_ids"]  # here that name is the answer's
     usage = answer.completion.usage
     presented: JsonObject = {
         "response": answer.completion.text,

@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 from pydantic import JsonValue
 
@@ -22,9 +22,11 @@ from pipeline.context import (
     assemble,
     drop_duplicates,
     drop_older_generations,
+    prompt_ids,
     reference_context,
 )
 from pipeline.errors import InvalidInput, NotFound, Unavailable
+from pipeline.framing import TokenIds
 from pipeline.retrieval.embedding import Embedding, QueryEmbedder
 from pipeline.retrieval.vector_index import Hit, VectorSearcher
 from pipeline.services.auditing import Auditor, Prompt
@@ -53,6 +55,8 @@ class RetrieveRequest:
     score_threshold: float | None = None
     spec: str | None = None
     """Token spec; None for the corpus' active one."""
+    include_prompt: bool = False
+    """Whether the answer shall have the whole prompt's ids, too."""
 
 
 @dataclass(slots=True)
@@ -66,17 +70,31 @@ class Timings:
     assemble: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Retrieved:
     """The answer: exact ids and how they came about."""
 
     spec: TokenSpec
     context: AssembledContext
-    cache_hit: bool
-    """No passage had to be tokenized for want of its entry."""
+    question: str
+    prompt_token_ids: TokenIds | None = None
+    """Ids of the whole prompt, which begin with the context's; None unless they were asked for."""
     latency_ms: float
     timings_ms: Timings = field(default_factory=Timings)
 
+    @property
+    def cache_hit(self) -> bool:
+        """Whether there is a passage, and the ids of every one came from the cache."""
+        passages = self.context.passages
+        return bool(passages) and all(passage.source in _FROM_CACHE for passage in passages)
+
+    @property
+    def query_tokens(self) -> int | None:
+        """Return how many of the prompt's ids are not context; None without a prompt."""
+        return None if self.prompt_token_ids is None else len(self.prompt_token_ids) - len(self.context.token_ids)
+
+
+_FROM_CACHE: Final = ("l1", "l2")
 
 Loaded: TypeAlias = tuple[Entry, Source]
 
@@ -126,7 +144,8 @@ class Retriever:
 
         Raises:
             NotFound: There is no such corpus.
-            InvalidInput: The query is empty, too long, or a parameter is out of range.
+            InvalidInput: The query is empty, too long, or a parameter is out of range; or a prompt is wanted and the
+                spec's tokenizer cannot spell the query.
             Unavailable: Search or embedder did not answer.
         """
         self._check(request)
@@ -136,17 +155,21 @@ class Retriever:
             spec = _spec(view, request)
             self._check_embedder(view)
             timings = Timings()
-            if self._switch.allows(view, spec.spec_id):
-                context, cache_hit = await self._from_entries(view, spec, request, timings)
-            else:
-                context, cache_hit = await self._from_texts(view, spec, request, timings), True
+            may_use_entries = self._switch.allows(view, spec.spec_id)
+            context = await (self._from_entries if may_use_entries else self._from_texts)(view, spec, request, timings)
+            prompt = None
+            if request.include_prompt:
+                with _timed(timings, "assemble"):
+                    prompt = prompt_ids(spec, context, request.query)
             answer = Retrieved(
                 spec=spec,
                 context=context,
-                cache_hit=cache_hit,
+                question=request.query,
+                prompt_token_ids=prompt,
                 latency_ms=(time.perf_counter() - began) * 1000,
                 timings_ms=timings,
             )
+            self._cache.count_query(is_hit=answer.cache_hit)
             span.set_attributes(
                 {
                     "cache_hit": answer.cache_hit,
@@ -181,8 +204,8 @@ class Retriever:
 
     async def _from_entries(
         self, view: CorpusView, spec: TokenSpec, request: RetrieveRequest, timings: Timings
-    ) -> tuple[AssembledContext, bool]:
-        """Return the context put together from entries, and whether none was missing."""
+    ) -> AssembledContext:
+        """Return the context put together from entries."""
 
         async def load(points: dict[bytes, str]) -> dict[bytes, Loaded]:
             return await self._load(view, spec, points, timings)
@@ -199,8 +222,7 @@ class Retriever:
             hits=hits,
             context=context,
         )
-        missed = any(source == "miss" for _, source in loaded.values())
-        return await self._auditor.audited(prompt), not missed
+        return await self._auditor.audited(prompt)
 
     async def _from_texts(
         self, view: CorpusView, spec: TokenSpec, request: RetrieveRequest, timings: Timings

@@ -33,6 +33,8 @@ CACHE_RESOLUTION_TIME = Summary(
     "token_cache_resolution_seconds", "Time of lookups that missed something, computing it included"
 )
 CACHE_ERRORS = Counter("token_cache_redis_errors", "Failed calls to the cache")
+CACHE_QUERIES = Counter("token_cache_queries", "Answered questions")
+CACHE_QUERY_HITS = Counter("token_cache_query_hits", "Answered questions all of whose passages came from the cache")
 COVERAGE = Gauge("forefill_coverage", "Served passages that have an entry, share", ["corpus", "spec"])
 CACHING_OFF = Gauge("forefill_caching_off", "1 where an audit switched caching off", ["corpus", "spec"])
 QUEUE_DEPTH = Gauge("forefill_queue_depth", "Pending jobs", ["queue"])

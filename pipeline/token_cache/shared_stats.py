@@ -20,6 +20,8 @@ _BASELINE = "lookups-at-reset.json"
 
 _HITS = "token_cache_hits_total"
 _ERRORS = "token_cache_redis_errors_total"
+_QUERIES = "token_cache_queries_total"
+_QUERY_HITS = "token_cache_query_hits_total"
 _MISSES = {reason: f"token_cache_misses_total {reason}" for reason in MissReason}
 _ALL_HIT = "token_cache_all_hit_lookup_seconds"
 _RESOLUTION = "token_cache_resolution_seconds"
@@ -86,6 +88,8 @@ def lookups_since(
         misses_by_reason=misses,
         errors=round(count(_ERRORS)),
         hit_rate=100 * hits / passages if passages else 0.0,
+        queries=round(count(_QUERIES)),
+        query_hits=round(count(_QUERY_HITS)),
         avg_hit_latency_ms=mean_ms(_ALL_HIT),
         avg_miss_latency_ms=mean_ms(_RESOLUTION),
         l1_entries=l1_entries,

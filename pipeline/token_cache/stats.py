@@ -24,6 +24,10 @@ class LookupStats:
     """Failed calls to the cache."""
     hit_rate: float
     """Percent; 0 before the first lookup."""
+    queries: int
+    """Answered questions, those without a lookup included."""
+    query_hits: int
+    """Those all of whose passages came from the cache, at least one."""
     avg_hit_latency_ms: float
     """Mean time of lookups without a miss."""
     avg_miss_latency_ms: float
@@ -64,6 +68,8 @@ class LookupCounter:
 
     hits: int = 0
     errors: int = 0
+    queries: int = 0
+    query_hits: int = 0
     misses: dict[MissReason, int] = field(default_factory=lambda: dict.fromkeys(MissReason, 0))
     _hit_latency: _Latency = field(default_factory=_Latency)
     _miss_latency: _Latency = field(default_factory=_Latency)
@@ -90,6 +96,14 @@ class LookupCounter:
         self._miss_latency.add(elapsed_s)
         metrics.CACHE_RESOLUTION_TIME.observe(elapsed_s)
 
+    def record_query(self, *, is_hit: bool) -> None:
+        """Count one answered question."""
+        self.queries += 1
+        metrics.CACHE_QUERIES.inc()
+        if is_hit:
+            self.query_hits += 1
+            metrics.CACHE_QUERY_HITS.inc()
+
     def record_error(self) -> None:
         """Count one failed call."""
         self.errors += 1
@@ -109,6 +123,8 @@ class LookupCounter:
             misses_by_reason=dict(self.misses),
             errors=self.errors,
             hit_rate=self.hit_rate,
+            queries=self.queries,
+            query_hits=self.query_hits,
             avg_hit_latency_ms=self._hit_latency.mean_ms,
             avg_miss_latency_ms=self._miss_latency.mean_ms,
             l1_entries=l1_entries,

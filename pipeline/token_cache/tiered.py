@@ -88,8 +88,10 @@ class TokenCache:
 
         Args:
             fingerprint: Of the spec.
-            passage_keys: 16 bytes each, any number.
+            passage_keys: 16 bytes each, any number; none are no lookup, which nobody counts.
         """
+        if not passage_keys:
+            return Lookup(fingerprint, (), (), (), (), 0, 0.0)
         began = time.perf_counter()
         entries = self._l1.get_many(fingerprint, passage_keys)
         count = len(entries)
@@ -202,6 +204,14 @@ class TokenCache:
             Unavailable: It does not.
         """
         await self._reader.ping()
+
+    def count_query(self, *, is_hit: bool) -> None:
+        """Count one answered question.
+
+        Args:
+            is_hit: Whether all of its passages, and at least one, came from the cache.
+        """
+        self._counter.record_query(is_hit=is_hit)
 
     def stats(self) -> LookupStats:
         """Return this process' counts since its start or the last reset; like `reset_stats` from any thread."""

@@ -184,7 +184,7 @@ async def test_audits_of_what_is_right_find_nothing_and_change_nothing(worker: I
     for order in ("relevance", "stable"):
         for limit in (0, 5, 20, 30, 8192):
             answer = await process.ask(order=order, max_context_tokens=limit)
-            assert answer.context.token_ids.tolist() == (expected(answer) if answer.context.framed else [])
+            assert answer.context.token_ids.tolist() == (expected(answer) if answer.context.passages else [])
             assert sources(answer) <= {"l1", "l2"}
     assert set(since(before)) == {"equal"}
     assert off(worker.database) == []

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.context import assemble, concatenate, prompt_ids, prompt_text, rendered_segments
 from pipeline.context.cutting import passage_text
-from pipeline.errors import ExactnessError, InvalidInput
+from pipeline.errors import ExactnessError
 from pipeline.framing import NO_IDS, Control, context_segments, joined_runs, prompt_segments, reference_ids
 from pipeline.tokenizers import Neighbour, TokenSpec, encode_header, golden_texts, load_spec
 from tests.unit.context.builders import all_found, found, lines_chat
@@ -65,9 +65,11 @@ def test_a_prompt_has_the_ids_that_tiktoken_gives_its_text(spec_id: str, context
     spec = load_spec(spec_id)
     theirs = official(spec.encoding)
     assembled = assemble(spec, all_found(spec, context), max_context_tokens=NO_LIMIT)
-    assert assembled.token_ids.tolist() == theirs.encode_ordinary(written_out(context))
+    own_text = written_out(context) if context else ""
+    assert assembled.token_ids.tolist() == theirs.encode_ordinary(own_text)
     assert assembled.token_ids.dtype == np.uint32
-    assert prompt_text(spec, assembled) == written_out(context)
+    assert prompt_text(spec, assembled) == own_text
+    assert prompt_text(spec, assembled, question) == written_out(context, question)
     assert prompt_ids(spec, assembled, question).tolist() == theirs.encode_ordinary(written_out(context, question))
 
 
@@ -89,14 +91,16 @@ def test_stable_order_has_the_ids_of_its_own_text(spec_id: str) -> None:
     assert context.token_ids.tolist() == official(spec.encoding).encode_ordinary(written_out(["'a", "/b", "c."]))
 
 
-def test_a_dropped_frame_is_the_empty_text() -> None:
+@pytest.mark.parametrize("budget", [0, 3, NO_LIMIT])
+def test_without_passages_there_is_no_context_and_the_prompt_is_the_frame_around_the_question(budget: int) -> None:
     spec = load_spec("o200k_base/plain")
-    context = assemble(spec, all_found(spec, ["a"]), max_context_tokens=3)
+    context = assemble(spec, all_found(spec, ["a"] if budget < NO_LIMIT else []), max_context_tokens=budget)
+    assert context.token_ids.tolist() == []
     assert prompt_text(spec, context) == ""
     assert rendered_segments(spec, context) == []
-    assert prompt_ids(spec, context, "why?").tolist() == official("o200k_base").encode_ordinary(
-        "Question: why?\n\nAnswer:"
-    )
+    whole = written_out([], "why?")
+    assert prompt_text(spec, context, "why?") == whole
+    assert prompt_ids(spec, context, "why?").tolist() == official("o200k_base").encode_ordinary(whole)
 
 
 @pytest.mark.parametrize("make_spec", [o200k_colon, gpt2_chat, cl100k_chat])
@@ -111,7 +115,11 @@ def test_specs_with_unsafe_edges_or_controls_equal_the_slow_oracle(
     whole = reference_ids(prompt_segments(spec.frame, context, question), spec.tokenizer)
     assert prompt_ids(spec, assembled, question).tolist() == whole.tolist()
     assert assembled.token_ids.tolist() == whole[: len(assembled.token_ids)].tolist()
-    assert rendered_segments(spec, assembled) == list(joined_runs(context_segments(spec.frame, context)))
+    assert rendered_segments(spec, assembled, question) == list(
+        joined_runs(prompt_segments(spec.frame, context, question))
+    )
+    if context:
+        assert rendered_segments(spec, assembled) == list(joined_runs(context_segments(spec.frame, context)))
 
 
 def test_only_the_frame_writes_control_tokens() -> None:
@@ -128,8 +136,10 @@ def test_only_the_frame_writes_control_tokens() -> None:
 def test_an_engine_never_gets_a_chat_without_its_beginning() -> None:
     spec = cl100k_chat()
     context = assemble(spec, all_found(spec, ["a"]), max_context_tokens=2)
-    with pytest.raises(InvalidInput, match=r"context budget is smaller than the .* tokens of frame chat"):
-        prompt_ids(spec, context, "why?")
+    assert (len(context.token_ids), context.truncated) == (0, True)
+    whole = prompt_segments(spec.frame, [], "why?")
+    assert prompt_ids(spec, context, "why?").tolist() == reference_ids(whole, spec.tokenizer).tolist()
+    assert rendered_segments(spec, context, "why?") == list(joined_runs(whole))
 
 
 def test_ignoring_an_unsafe_edge_gives_wrong_ids() -> None:
@@ -167,7 +177,6 @@ def test_runs_that_grow_when_encoded_anew_still_keep_the_budget() -> None:
             assembled = assemble(spec, entries, max_context_tokens=budget, order=order)
             assert len(assembled.token_ids) <= budget
             assert assembled.truncated
-            if assembled.framed:
-                standing = [passage_text(spec, passage) for passage in assembled.passages]
-                expected = reference_ids(prompt_segments(spec.frame, standing, "why?"), spec.tokenizer)
-                assert prompt_ids(spec, assembled, "why?").tolist() == expected.tolist()
+            standing = [passage_text(spec, passage) for passage in assembled.passages]
+            expected = reference_ids(prompt_segments(spec.frame, standing, "why?"), spec.tokenizer)
+            assert prompt_ids(spec, assembled, "why?").tolist() == expected.tolist()

@@ -18,7 +18,7 @@ def test_as_many_of_the_most_relevant_as_fit_are_taken(budget: int, order: Order
     assert len(context.token_ids) <= budget
     assert set(whole) == set(PASSAGES[: len(whole)])
     assert context.truncated == (len(whole) < len(PASSAGES))
-    if len(whole) < len(PASSAGES) and context.framed:
+    if len(whole) < len(PASSAGES) and budget >= len(SPEC.prefix_ids):
         assert len(assemble(SPEC, PASSAGES[: len(whole) + 1], max_context_tokens=10_000).token_ids) > budget
 
 
@@ -42,13 +42,13 @@ def test_a_budget_that_is_just_enough_is_enough(order: Order) -> None:
 
 def test_a_budget_smaller_than_the_frame_leaves_nothing() -> None:
     context = assemble(SPEC, PASSAGES, max_context_tokens=len(SPEC.prefix_ids) - 1)
-    assert (len(context.token_ids), context.passages, context.truncated, context.framed) == (0, (), True, False)
+    assert (len(context.token_ids), context.passages, context.truncated) == (0, (), True)
+    assert assemble(SPEC, [], max_context_tokens=len(SPEC.prefix_ids) - 1).truncated
 
 
-def test_a_budget_of_just_the_frame_holds_the_frame() -> None:
+def test_a_budget_of_just_the_frame_leaves_nothing_either() -> None:
     context = assemble(SPEC, PASSAGES, max_context_tokens=len(SPEC.prefix_ids))
-    assert context.token_ids.tolist() == SPEC.prefix_ids.tolist()
-    assert (context.passages, context.truncated, context.framed) == ((), True, True)
+    assert (len(context.token_ids), context.passages, context.truncated) == (0, (), True)
 
 
 def test_no_passages_are_not_truncated() -> None:

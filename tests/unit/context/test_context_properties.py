@@ -68,14 +68,12 @@ def test_every_context_is_what_the_reference_makes_of_its_texts(
     budget = max(0, whole_length(spec, [raw[passage.passage_key] for passage in kept]) - short_by)
     context = assemble(spec, kept, max_context_tokens=budget, order=order)
     assert len(context.token_ids) <= budget
-    if not context.framed:
-        assert (context.passages, context.truncated) == ((), True)
-        return
+    assert (len(context.token_ids) == 0) == (not context.passages)
     standing = [
         passage_text(spec, passage) if passage.cut else raw[passage.passage_key] for passage in context.passages
     ]
     assert_exact(spec, context, standing, question)
-    assert_selected(context, kept, order=order)
+    assert_selected(context, kept, order=order, is_smaller_than_the_frame=budget < len(spec.prefix_ids))
     if context.passages and context.passages[-1].cut:
         whole = passage_text(spec, kept[len(context.passages) - 1])
         assert whole.startswith(standing[-1])
@@ -89,15 +87,22 @@ def assert_exact(spec: TokenSpec, context: AssembledContext, standing: list[str]
     whole = reference_ids(prompt_segments(spec.frame, standing, question), spec.tokenizer).tolist()
     assert prompt_ids(spec, context, question).tolist() == whole
     assert context.token_ids.tolist() == whole[: len(context.token_ids)]
-    shown = rendered_segments(spec, context)
-    assert reference_ids([*shown, *question_segments(spec.frame, question)], spec.tokenizer).tolist() == whole
+    shown = rendered_segments(spec, context, question)
+    assert reference_ids(shown, spec.tokenizer).tolist() == whole
     if (text := prompt_text(spec, context)) is not None:
         assert spec.tokenizer.encode(text).tolist() == context.token_ids.tolist()
+    if (text := prompt_text(spec, context, question)) is not None:
+        assert spec.tokenizer.encode(text).tolist() == whole
     if not spec.tokenizer.identity.normalizer:
-        assert shown == list(joined_runs(context_segments(spec.frame, standing)))
+        assert shown == list(joined_runs(prompt_segments(spec.frame, standing, question)))
+    if context.passages:
+        begun = rendered_segments(spec, context)
+        assert reference_ids([*begun, *question_segments(spec.frame, question)], spec.tokenizer).tolist() == whole
 
 
-def assert_selected(context: AssembledContext, kept: list[ContextPassage], *, order: Order) -> None:
+def assert_selected(
+    context: AssembledContext, kept: list[ContextPassage], *, order: Order, is_smaller_than_the_frame: bool
+) -> None:
     taken = kept[: len(context.passages)]
     if order == "stable":
         taken.sort(key=lambda passage: (passage.document_id, passage.ordinal, passage.passage_key))
@@ -110,7 +115,8 @@ def assert_selected(context: AssembledContext, kept: list[ContextPassage], *, or
     cuts = [passage.cut for passage in context.passages]
     assert not any(cuts[:-1])
     assert not (order == "stable" and any(cuts))
-    assert context.truncated == (len(context.passages) < len(kept) or any(cuts))
+    left_out = len(context.passages) < len(kept) or any(cuts)
+    assert context.truncated == (left_out or is_smaller_than_the_frame)
 
 
 @pytest.mark.parametrize("kind", SAFE_KINDS)

@@ -117,10 +117,9 @@ def test_the_oracle_keeps_every_budget_and_takes_by_relevance(spec: TokenSpec, l
     taken = {passage.passage_key[0] for passage in context.passages}
     assert taken == set(range(len(taken)))
     assert context.truncated is (len(taken) < len(TEXTS))
-    if context.framed:
-        texts = [TEXTS[passage.passage_key[0]] for passage in context.passages]
-        expected = reference_ids(prompt_segments(spec.frame, texts, QUESTION), spec.tokenizer)
-        assert prompt_ids(spec, context, QUESTION).tolist() == expected.tolist()
+    texts = [TEXTS[passage.passage_key[0]] for passage in context.passages]
+    expected = reference_ids(prompt_segments(spec.frame, texts, QUESTION), spec.tokenizer)
+    assert prompt_ids(spec, context, QUESTION).tolist() == expected.tolist()
 
 
 def test_a_question_that_cannot_be_spelt_has_a_context_and_no_difference() -> None:

@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import orjson
 import pytest
 
-from pipeline.context import ContextPassage, ValidationReport, assemble
+from pipeline.context import ContextPassage, Source, ValidationReport, assemble, prompt_ids
+from pipeline.framing import prompt_segments, reference_ids, segments_as_data
 from pipeline.jobs.run_reports import RunReport
 from pipeline.services.inspection import Coverage
 from pipeline.services.presenting import (
@@ -18,6 +21,8 @@ from pipeline.services.presenting import (
 from pipeline.services.retrieving import Retrieved
 from pipeline.token_cache import CacheServer
 from pipeline.tokenizers import encode_passage, load_spec
+
+QUESTION = "Why?"
 
 
 @pytest.mark.parametrize(
@@ -67,8 +72,10 @@ def test_a_run_has_the_fields_of_the_contract() -> None:
     assert shown["finished_at"] == "1970-01-01T00:00:02.000Z"
 
 
-def retrieved(*texts: str, max_context_tokens: int = 1000) -> Retrieved:
-    spec = load_spec("o200k_base/plain")
+def retrieved(
+    *texts: str, max_context_tokens: int = 1000, spec_id: str = "o200k_base/plain", include_prompt: bool = False
+) -> Retrieved:
+    spec = load_spec(spec_id)
     passages = []
     for ordinal, text in enumerate(texts):
         encoded = encode_passage(spec, text)
@@ -85,7 +92,8 @@ def retrieved(*texts: str, max_context_tokens: int = 1000) -> Retrieved:
             )
         )
     context = assemble(spec, passages, max_context_tokens=max_context_tokens)
-    return Retrieved(spec=spec, context=context, cache_hit=True, latency_ms=1.5)
+    prompt = prompt_ids(spec, context, QUESTION) if include_prompt else None
+    return Retrieved(spec=spec, context=context, question=QUESTION, prompt_token_ids=prompt, latency_ms=1.5)
 
 
 def test_an_answer_counts_what_it_holds() -> None:
@@ -98,6 +106,37 @@ def test_an_answer_counts_what_it_holds() -> None:
     tokenizer = answer.spec.tokenizer
     assert tokenizer.encode(shown["prompt_text"]).tolist() == shown["token_ids"]
     assert "prompt_text" not in retrieved_object(answer)
+
+
+@pytest.mark.parametrize("texts", [("one passage", "another"), ()])
+@pytest.mark.parametrize("spec_id", ["o200k_base/plain", "o200k_harmony/harmony"])
+def test_a_prompt_is_shown_whole_where_it_was_asked_for(spec_id: str, texts: tuple[str, ...]) -> None:
+    answer = retrieved(*texts, spec_id=spec_id, include_prompt=True)
+    spec = answer.spec
+    shown = orjson.loads(to_json(retrieved_object(answer, include_text=True)))
+    segments = prompt_segments(spec.frame, texts, QUESTION)
+    assert shown["prompt_token_ids"] == reference_ids(segments, spec.tokenizer).tolist()
+    assert shown["prompt_token_ids"][: shown["context_tokens"]] == shown["token_ids"]
+    assert shown["context_tokens"] + shown["query_tokens"] == len(shown["prompt_token_ids"])
+    assert shown["metadata"]["cache_hit"] is bool(texts)
+    if spec.frame.has_controls:
+        assert shown["prompt_segments"] == segments_as_data(segments)
+    else:
+        assert spec.tokenizer.encode(shown["prompt_text"]).tolist() == shown["prompt_token_ids"]
+
+
+@pytest.mark.parametrize(
+    ("sources", "is_hit"),
+    [(("l1", "l2"), True), (("l1", "miss"), False), (("l2", "off"), False), (("off",), False), ((), False)],
+)
+def test_an_answer_is_a_hit_if_every_passage_and_at_least_one_came_from_the_cache(
+    sources: tuple[Source, ...], *, is_hit: bool
+) -> None:
+    answer = retrieved(*map(str, range(len(sources))))
+    passages = [
+        replace(passage, source=source) for passage, source in zip(answer.context.passages, sources, strict=True)
+    ]
+    assert replace(answer, context=replace(answer.context, passages=tuple(passages))).cache_hit is is_hit
 
 
 PASSAGE_FIELDS = {"document_id", "ordinal", "generation", "score", "token_count", "source"}
