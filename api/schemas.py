@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchem
 
 from pipeline.documents.readers import SourceDocument
 from pipeline.documents.splitting import MAX_SIZE_CHARS, MIN_SIZE_CHARS, Splitter
-from pipeline.documents.validation import DocumentLimits, check_document, check_document_id, shown
+from pipeline.documents.validation import DocumentLimits, check_document_id, shown
 from pipeline.errors import InvalidInput, TooLarge
 from pipeline.generation import MAX_ANSWER_TOKENS, MAX_TEMPERATURE
 from pipeline.jobs.range_runs import RangeOptions
@@ -207,12 +207,13 @@ class DocumentsBody(BaseModel):
         _check_count(self.documents, name="documents", limit=max_documents)
         documents = []
         for position, fields in enumerate(self.documents):
-            if not isinstance(fields, dict) or "id" not in fields:
+            try:
+                documents.append(SourceDocument.checked(fields, limits=limits))
+            except InvalidInput as error:
+                if error.item is not None:
+                    raise
                 place = f"documents[{position}]"
-                raise InvalidInput(f"{place} must be an object with id and text", item=place)
-            document_id, text, metadata = fields["id"], fields.get("text"), fields.get("metadata")
-            check_document(document_id, text=text, metadata=metadata, limits=limits)
-            documents.append(SourceDocument(id=document_id, text=str(text), metadata=metadata or {}))
+                raise InvalidInput(f"{place} {error}", item=place) from error
         _check_unique([document.id for document in documents])
         return documents
 

@@ -22,6 +22,7 @@ SOURCES = ("pipeline", "workers", "api", "migrations")
 PACKAGES = (
     "errors",
     "loading",
+    "json_input",
     "settings",
     "telemetry",
     "database",
@@ -51,6 +52,7 @@ TECHNOLOGIES: dict[str, tuple[str, ...]] = {
     "flower": (),
     "gigatoken": ("pipeline/tokenizers/gigatoken.py",),
     "jinja2": ("pipeline/services/template_sandbox.py",),
+    "jiter": ("pipeline/json_input.py",),
     "kombu": ("workers/",),
     "openai": ("pipeline/generation/openai_chat.py", "pipeline/retrieval/openai_embeddings.py"),
     "opentelemetry": ("pipeline/telemetry/tracing.py",),

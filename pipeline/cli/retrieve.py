@@ -11,7 +11,9 @@ from pipeline.cli.invocation import Call, command
 from pipeline.cli.output import Output
 from pipeline.context import Order
 from pipeline.database import Database
+from pipeline.errors import InvalidInput
 from pipeline.factory import open_read_context
+from pipeline.json_input import read_json
 from pipeline.services.presenting import JsonObject, retrieved_object, to_json
 from pipeline.services.retrieving import Retrieved, RetrieveRequest
 from pipeline.settings import Settings
@@ -76,8 +78,8 @@ def parse_filter(conditions: list[str]) -> dict[str, JsonValue] | None:
 
 def _value(text: str) -> Any:
     try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
+        return read_json(text.encode(errors="surrogateescape"))
+    except InvalidInput:
         return text
 
 

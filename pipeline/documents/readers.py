@@ -14,10 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Protocol, Self
 
-import orjson
-
-from pipeline.documents.validation import MAX_ID_BYTES, DocumentLimits, check_document
+from pipeline.documents.validation import MAX_ID_BYTES, DocumentLimits, check_document, check_document_id, shown
 from pipeline.errors import InvalidInput
+from pipeline.json_input import read_json
 
 STANDARD_INPUT = "-"
 """Named instead of a path."""
@@ -39,6 +38,26 @@ class SourceDocument:
     id: str
     text: str
     metadata: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def checked(cls, record: object, *, limits: DocumentLimits) -> Self:
+        """Return the document that a JSON object describes; other fields are ignored.
+
+        Raises:
+            InvalidInput: It is none; the message begins with a verb where the document has no id to be named by.
+            TooLarge: It is over a limit.
+        """
+        if not isinstance(record, dict):
+            raise InvalidInput("is not a JSON object")
+        if "id" not in record:
+            raise InvalidInput("has no field id")
+        document_id = record["id"]
+        check_document_id(document_id)
+        if "text" not in record:
+            raise InvalidInput(f"document {shown(document_id)} has no field text", item=document_id)
+        text, metadata = record["text"], record.get("metadata")
+        check_document(document_id, text=text, metadata=metadata, limits=limits)
+        return cls(document_id, text, {} if metadata is None else metadata)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,24 +190,16 @@ class JsonLinesReader(_Progress):
     def _item(self, line: bytes, line_number: int) -> SourceItem:
         try:
             return self._document(line)
-        except orjson.JSONDecodeError as error:
-            return self._broken(line_number, f"is not JSON: {error.msg} at column {error.colno}")
         except InvalidInput as error:
             return self._broken(line_number, str(error))
 
     def _document(self, line: bytes) -> SourceDocument:
-        record = orjson.loads(line)
-        if not isinstance(record, dict):
-            raise InvalidInput("is not a JSON object")
-        for name in ("id", "text"):
-            if name not in record:
-                raise InvalidInput(f"has no field {name}")
-        metadata = record.get("metadata")
-        check_document(record["id"], text=record["text"], metadata=metadata, limits=self._limits)
-        for name in record.keys() - _FIELDS:
+        record = read_json(line)
+        document = SourceDocument.checked(record, limits=self._limits)
+        for name in sorted(record.keys() - _FIELDS):
             if name in self.ignored_fields or len(self.ignored_fields) < _MAX_NAMES:
                 self.ignored_fields[name] += 1
-        return SourceDocument(record["id"], record["text"], {} if metadata is None else metadata)
+        return document
 
     def _broken(self, line_number: int, reason: str) -> BrokenLine:
         return BrokenLine(self._source, line_number, reason)

@@ -16,6 +16,7 @@ import orjson
 
 from pipeline.errors import InvalidInput
 from pipeline.framing.segments import Control, Segment, Text, segments_as_data
+from pipeline.json_input import read_json
 
 _FRAMES = resources.files("pipeline.framing") / "frames"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
@@ -89,9 +90,9 @@ def parse_frame(data: bytes | str) -> Frame:
         InvalidInput: It is not JSON, lacks a field, has an unknown one, or is a shape that `Frame` refuses.
     """
     try:
-        fields: Any = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise InvalidInput(f"a frame is a JSON object: {error}", item="frame") from error
+        fields: Any = read_json(data.encode() if isinstance(data, str) else data)
+    except InvalidInput as error:
+        raise InvalidInput(f"a frame is a JSON object: this one {error}", item="frame") from error
     if not isinstance(fields, dict) or set(fields) != _FIELDS:
         raise InvalidInput(
             f"a frame is a JSON object with exactly the fields {', '.join(sorted(_FIELDS))}", item="frame"

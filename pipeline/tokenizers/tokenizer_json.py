@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from pipeline.errors import InvalidInput, TooLarge
+from pipeline.json_input import read_json
 from pipeline.tokenizers.added_tokens import AddedToken, check_added_tokens, parse_added_tokens
 from pipeline.tokenizers.byte_level import missing_bytes
 from pipeline.tokenizers.tokenizer import TokenizerIdentity
@@ -83,9 +84,9 @@ def whole_file_json(content: bytes) -> bytes:
 
 def _parse(content: bytes) -> dict[str, Any]:
     try:
-        file = orjson.loads(content)
-    except orjson.JSONDecodeError as error:
-        raise _refused(f"is no JSON: {error}") from error
+        file = read_json(content)
+    except InvalidInput as error:
+        raise _refused(str(error)) from error
     if not isinstance(file, dict) or "model" not in file:
         raise _refused("is no Hugging Face tokenizer.json: it has no `model`")
     return file

@@ -90,7 +90,7 @@ def test_a_chat_template_is_compared_as_text_or_in_its_configuration(world: ApiW
         ({"source": "hf", "encoding": "x", "tokenizer_json": "{}", "frame": "plain"}, 422, "source hf takes"),
         ({"source": "tiktoken", "tokenizer_json": "{}", "frame": "plain"}, 422, "source tiktoken takes encoding"),
         ({"source": "gguf", "frame": "plain"}, 422, "source"),
-        ({"source": "hf", "tokenizer_json": "/etc/passwd", "frame": "plain"}, 422, "is no JSON"),
+        ({"source": "hf", "tokenizer_json": "/etc/passwd", "frame": "plain"}, 422, "is not JSON"),
         ({"source": "hf", "tokenizer_json": {}, "frame": "plain"}, 422, "has no `model`"),
         ({"source": "hf", "tokenizer_json": [], "frame": "plain"}, 422, "tokenizer_json"),
         ({"source": "hf", "tokenizer_json": "\ud800", "frame": "plain"}, 422, "not UTF-8"),

@@ -50,7 +50,7 @@ def test_json_lines_become_documents() -> None:
         (b"\xff\xfe", "not JSON"),
         (b"[" * 10_000, "not JSON"),
         (b'{"id": "a", "text": NaN}', "not JSON"),
-        (b'{"id": "a", "text": "\\ud800"}', "not JSON"),
+        (b'{"id": "a", "text": "\\ud800"}', "lone surrogate"),
         (b'["id", "text"]', "not a JSON object"),
         (b"null", "not a JSON object"),
         (b'{"text": "no id"}', "no field id"),
