@@ -7,7 +7,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
@@ -18,7 +19,7 @@ from benchmarks.bench import Bench
 from benchmarks.corpus import cache_folder, open_corpus
 from benchmarks.debian import NoPackagesError
 from benchmarks.machine import facts
-from benchmarks.report import Row, markdown, not_measured, print_report, write_json
+from benchmarks.report import Row, markdown, not_measured, one_line, print_report, write_json
 from benchmarks.sizes import FULL, QUICK
 
 ROWS = ("fill", "scaling", "lookup", "memory", "hit_rate", "retrieve")
@@ -51,8 +52,11 @@ def main(arguments: Sequence[str]) -> int:
         say=lambda said: screen.print(f"[{time.monotonic() - began:6.0f} s] {said}", highlight=False),
         million=options.million,
     )
+    printed = screen if options.json else Console(soft_wrap=True)
     try:
-        rows, failed = measure(bench, options.rows or ROWS)
+        rows, failed = measure(
+            bench, options.rows or ROWS, tell=lambda row: printed.print(one_line(row), highlight=False, markup=False)
+        )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     path = options.output or cache_folder() / f"results-{time.strftime('%Y%m%d-%H%M%S')}.json"
@@ -75,17 +79,29 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if failed else 0
 
 
-def measure(bench: Bench, names: Sequence[str]) -> tuple[list[Row], list[str]]:
-    """Return the rows of these modules, and the names of those that failed: one must not cost the others."""
+def measure(bench: Bench, names: Sequence[str], *, tell: Callable[[Row], None]) -> tuple[list[Row], list[str]]:
+    """Return the rows of these modules, and the names of those that failed: one must not cost the others.
+
+    Args:
+        bench: What to measure on. The goals are for the whole text; a run on less of it is not judged.
+        names: Of the modules.
+        tell: Takes each row as soon as it is measured.
+    """
     rows: list[Row] = []
     failed: list[str] = []
+
+    def keep(row: Row) -> None:
+        rows.append(row if bench.sizes.is_judged else replace(row, goal=None))
+        tell(rows[-1])
+
     for name in names:
         try:
-            rows += import_module(f"benchmarks.rows.{name}").measure(bench)
+            for row in import_module(f"benchmarks.rows.{name}").measure(bench):
+                keep(row)
         except Exception as error:  # noqa: BLE001  # see the docstring
             failed.append(name)
             bench.say(f"{name} FAILED: {type(error).__name__}: {error}")
-            rows.append(not_measured(name, name, "", why=f"{type(error).__name__}: {error}"))
+            keep(not_measured(name, name, "", why=f"{type(error).__name__}: {error}"))
     return rows, failed
 
 
@@ -93,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description="Forefill beside what people would do instead, on this machine."
     )
-    parser.add_argument("--quick", action="store_true", help="10 MB of text, few repetitions: does everything run?")
+    parser.add_argument("--quick", action="store_true", help="10 MB of text, few repetitions, no goals: does all run?")
     parser.add_argument("--rows", nargs="+", action="extend", choices=ROWS, metavar="NAME", help=", ".join(ROWS))
     parser.add_argument("--million", action="store_true", help="also fill a corpus of a million passages, once")
     parser.add_argument("--plots", action="store_true", help="write table and plots into docs/benchmarks")

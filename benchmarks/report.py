@@ -61,8 +61,6 @@ class Row:
     cold: Measured | None = None
     """Our side as a process does it the first time."""
     remark: str = ""
-    why: str = ""
-    """What was measured of why the goal is missed where it is; told only then."""
 
     @property
     def ratio(self) -> float | None:
@@ -87,10 +85,27 @@ class Row:
         return "met" if self.goal.holds(value) else "NOT MET"
 
     @property
+    def shortfall(self) -> str:
+        """By how much a missed goal is missed, from this row's own figures; empty where it is not missed."""
+        if self.verdict != "NOT MET" or self.goal is None or self.ours is None:
+            return ""
+        needed = self.goal.bound * (1.0 if self.theirs is None else self.theirs.median)
+        word = "more" if self.goal.at_least else "less"
+        beside = "" if self.theirs is None else f" beside {significant(self.theirs.median)}"
+        said = (
+            f"not met: {significant(needed)} {self.ours.unit} or {word} would be needed{beside}, "
+            f"{significant(self.ours.median)} were measured"
+        )
+        best = self.ours.high if self.goal.at_least else self.ours.low
+        other = None if self.theirs is None else (self.theirs.low if self.goal.at_least else self.theirs.high)
+        if self.goal.holds(best if other is None else best / other):
+            said += "; the repetitions are further apart than that, so it may be met when the machine is quiet"
+        return said
+
+    @property
     def remarks(self) -> list[str]:
         """What is told below the table."""
-        why = f"not met: {self.why}" if self.verdict == "NOT MET" and self.why else ""
-        return [told for told in (self.remark, why) if told]
+        return [told for told in (self.remark, self.shortfall) if told]
 
     def to_object(self) -> dict[str, Any]:
         """Return the row for JSON, every single measurement included."""
@@ -128,6 +143,18 @@ def build_table(rows: Sequence[Row]) -> Table:
     return table
 
 
+def one_line(row: Row) -> str:
+    """Say a row in one line, to be printed when it has been measured."""
+    if row.ours is None:
+        return f"{row.key}: {row.remark}"
+    parts = [shown(row.ours)]
+    if row.theirs is not None:
+        parts += [f"other {shown(row.theirs)}", f"{significant(row.ours.per(row.theirs))} {TIMES}"]
+    if row.goal is not None:
+        parts.append(f"goal {row.goal}: {row.verdict}")
+    return f"{row.key}: {', '.join(parts)}"
+
+
 def print_report(console: Console, rows: Sequence[Row], *, facts: Mapping[str, Any], corpus: Mapping[str, Any]) -> None:
     """Print machine, text, table, remarks, and how many goals were met."""
     for name, value in facts.items():
@@ -147,6 +174,8 @@ def print_report(console: Console, rows: Sequence[Row], *, facts: Mapping[str, A
 def summary(rows: Sequence[Row]) -> str:
     """Say in a sentence how many goals were met."""
     goals = [row for row in rows if row.goal is not None]
+    if not goals:
+        return "no goal is judged: goals are for the whole text, which a quick run does not measure"
     met = sum(row.verdict == "met" for row in goals)
     missing = sum(row.verdict == "not measured" for row in goals)
     return f"{met} of {len(goals)} goals met" + (f", {missing} not measured" if missing else "")

@@ -30,6 +30,8 @@ class Sizes:
     load_s: float
     """Seconds of load in each turn."""
     load_rounds: int
+    is_judged: bool
+    """Whether the goals hold for it: they are for the whole text; smaller texts cost more for each passage."""
 
 
 FULL = Sizes(
@@ -45,6 +47,7 @@ FULL = Sizes(
     questions_a_minute=1_200,
     load_s=5.0,
     load_rounds=5,
+    is_judged=True,
 )
 
 QUICK = Sizes(
@@ -60,4 +63,5 @@ QUICK = Sizes(
     questions_a_minute=120,
     load_s=1.0,
     load_rounds=2,
+    is_judged=False,
 )

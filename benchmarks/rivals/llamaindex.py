@@ -16,6 +16,8 @@ from pipeline.tokenizers.vocabulary import load_ranks, vocabulary_definition
 _HERE = Path(__file__).resolve().parent
 REQUIREMENTS = _HERE / "requirements-llamaindex.txt"
 _INSTALL_S = 600.0
+_COPIES = ("--link-mode", "copy")
+"""For uv, which would link the files to its cache: NLTK, which LlamaIndex loads, refuses data with a second name."""
 
 LlamaIndexKind: TypeAlias = Literal["nodes", "documents"]
 """What it is given: texts that are nodes as they are, or documents that it cuts itself."""
@@ -70,10 +72,11 @@ class LlamaIndexRival:
         return float(found["seconds"])
 
 
-def _install(python: Path) -> list[str | Path]:
+def install_command(python: Path) -> list[str | Path]:
     """Return the command that installs the rival; uv takes seconds where pip takes minutes."""
     if find_spec("uv") is not None:
-        return [sys.executable, "-m", "uv", "pip", "install", "-q", "--python", python, "-r", REQUIREMENTS]
+        uv = [sys.executable, "-m", "uv", "pip", "install", "-q"]
+        return [*uv, *_COPIES, "--python", python, "-r", REQUIREMENTS]
     return [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "-r", REQUIREMENTS]
 
 
@@ -82,12 +85,14 @@ def _environment() -> Path:
     home = cache_folder() / "llamaindex"
     python = home / "bin" / "python"
     stamp = home / REQUIREMENTS.name
-    wanted = REQUIREMENTS.read_text(encoding="utf-8")
+    wanted = f"{REQUIREMENTS.read_text(encoding='utf-8')}# uv {' '.join(_COPIES)}\n"
     if python.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
         return python
     try:
-        subprocess.run([sys.executable, "-m", "venv", home], check=True, capture_output=True, timeout=_INSTALL_S)
-        subprocess.run(_install(python), check=True, capture_output=True, text=True, timeout=_INSTALL_S)
+        subprocess.run(
+            [sys.executable, "-m", "venv", "--clear", home], check=True, capture_output=True, timeout=_INSTALL_S
+        )
+        subprocess.run(install_command(python), check=True, capture_output=True, text=True, timeout=_INSTALL_S)
     except (OSError, subprocess.SubprocessError) as error:
         said = str(getattr(error, "stderr", "") or error).strip().splitlines()[-1]
         raise NotInstalledError(f"LlamaIndex cannot be installed: {said}") from error

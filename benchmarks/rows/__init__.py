@@ -1,1 +1,1 @@
-"""The rows of the table, one module a subject: each has `measure(bench)`, which returns its rows."""
+"""The rows of the table, one module a subject: each has `measure(bench)`, which yields rows as they are measured."""

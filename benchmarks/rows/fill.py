@@ -19,16 +19,11 @@ from tests.support.valkey import ValkeyServer
 
 _GOALS = {"sqlite": at_least(4), "postgresql": at_least(3)}
 _MB = 1_000_000
-_WHY = (
-    "the other side runs faster here than where the goal was set, since tiktoken does, and half of a worker's time "
-    "goes to libraries that nothing leaves out (docs/findings.md, Filling)"
-)
 
 
-def measure(bench: Bench) -> list[Row]:
-    """Return the rows of SQLite, then those of PostgreSQL."""
+def measure(bench: Bench) -> Iterator[Row]:
+    """Yield the rows of SQLite, then those of PostgreSQL."""
     text = cut(bench.documents)
-    rows: list[Row] = []
     for name, database in (("sqlite", _sqlite), ("postgresql", _postgresql)):
         bench.say(f"fill on {name}: serving {text.text_bytes / _MB:.0f} MB")
         with (
@@ -38,8 +33,7 @@ def measure(bench: Bench) -> list[Row]:
         ):
             served = serve(stack.database, stack.stack.settings, "bench", bench.documents)
             rivals = _Rivals(bench, text, other_cache, with_llamaindex=name == "sqlite")
-            rows += _measure_database(bench, name, stack, served, rivals)
-    return rows
+            yield from _measure_database(bench, name, stack, served, rivals)
 
 
 @dataclass
@@ -87,7 +81,7 @@ class _Rivals:
         return rival.run(host=LOOPBACK, port=self.cache.port)
 
 
-def _measure_database(bench: Bench, name: str, stack: FillingStack, served: Served, rivals: _Rivals) -> list[Row]:
+def _measure_database(bench: Bench, name: str, stack: FillingStack, served: Served, rivals: _Rivals) -> Iterator[Row]:
     sides = rivals.sides()
     bench.say(f"fill on {name}: cold")
     cold = rate(served.text_bytes / _MB, Measured((stack.fill(served),), "s"), "MB/s")
@@ -97,30 +91,27 @@ def _measure_database(bench: Bench, name: str, stack: FillingStack, served: Serv
     taken = in_turn({"ours": lambda: stack.fill(served), **sides}, rounds=bench.sizes.rounds)
     ours = rate(served.text_bytes / _MB, taken["ours"], "MB/s")
     what = f"fill on {name}, {WORKERS} worker processes, {served.passages:,} passages, {served.text_bytes / _MB:.0f} MB"
-    rows = [
-        Row(
-            f"fill.{name}.tiktoken",
-            what,
-            f"tiktoken encode_ordinary_batch, {THREADS} threads, writing nothing",
-            ours,
-            rate(rivals.text.text_bytes / _MB, taken["tiktoken"], "MB/s"),
-            _GOALS[name],
-            cold,
-            why=_WHY,
-        ),
-        Row(
-            f"fill.{name}.by_hand",
-            what,
-            f"tiktoken batch, {THREADS} threads, JSON, Redis pipeline; text in hand",
-            ours,
-            rate(rivals.text.text_bytes / _MB, taken["by hand"], "MB/s"),
-            at_least(6),
-            why=_WHY,
-        ),
-    ]
+    yield Row(
+        f"fill.{name}.tiktoken",
+        what,
+        f"tiktoken encode_ordinary_batch, {THREADS} threads, writing nothing",
+        ours,
+        rate(rivals.text.text_bytes / _MB, taken["tiktoken"], "MB/s"),
+        _GOALS[name],
+        cold,
+    )
+    yield Row(
+        f"fill.{name}.by_hand",
+        what,
+        f"tiktoken batch, {THREADS} threads, JSON, Redis pipeline; text in hand",
+        ours,
+        rate(rivals.text.text_bytes / _MB, taken["by hand"], "MB/s"),
+        at_least(6),
+    )
     if rivals.with_llamaindex:
-        rows += [_llamaindex_row(name, what, ours, taken, rivals, kind) for kind in rivals.bounded]
-    return [*rows, *_again_rows(bench, name, stack, served, taken["ours"])]
+        for kind in rivals.bounded:
+            yield _llamaindex_row(name, what, ours, taken, rivals, kind)
+    yield from _again_rows(bench, name, stack, served, taken["ours"])
 
 
 def _llamaindex_row(
@@ -134,7 +125,7 @@ def _llamaindex_row(
         return not_measured(key, what, against, why=rivals.llamaindex_error, goal=goal)
     size = sum(len(text.encode()) for text in rivals.bounded[kind]) / _MB
     remark = f"LlamaIndex got {size:.1f} MB, after a warm-up; compared by MB/s"
-    return Row(key, what, against, ours, rate(size, theirs, "MB/s"), goal, remark=remark, why=_WHY)
+    return Row(key, what, against, ours, rate(size, theirs, "MB/s"), goal, remark=remark)
 
 
 def _again_rows(bench: Bench, name: str, stack: FillingStack, served: Served, first: Measured) -> Iterator[Row]:

@@ -28,8 +28,8 @@ _UPDATED_SHARE = 0.01
 _MINUTE_S = 60.0
 
 
-def measure(bench: Bench) -> list[Row]:
-    """Return the hit rate of questions, the other one's, and how many of that one's hits were old text."""
+def measure(bench: Bench) -> Iterator[Row]:
+    """Yield the hit rate of questions, the other one's, and how many of that one's hits were old text."""
     documents = short(bench.documents, count=bench.sizes.served_documents)
     bench.say(f"hit rate: publishing {len(documents):,} documents with their embeddings")
     with serving_stack(bench.new_folder(), documents) as stack:
@@ -40,7 +40,7 @@ def measure(bench: Bench) -> list[Row]:
             stream = zipf_stream(questions_from(documents, _QUESTIONS))
             for minute in range(bench.sizes.minutes):
                 world.live_a_minute(minute, list(islice(stream, bench.sizes.questions_a_minute)))
-    return list(_rows(world, len(documents)))
+    yield from _rows(world, len(documents))
 
 
 @dataclass

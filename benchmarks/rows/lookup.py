@@ -41,12 +41,6 @@ _WARM_UP = 50
 _TEXT_KEY = "text:"
 _L1_BYTES = 1 << 30
 
-_WHY_L2 = "half of a lookup is decoding, most of that in zstd and the interpreter's C code (docs/findings.md, Lookups)"
-_WHY_L1 = (
-    "entries that nothing has touched for a while come from main memory, a reply does not (docs/findings.md, Lookups)"
-)
-_WHY_TIKTOKEN = "tiktoken takes half the time here that it took where the goal was set (docs/findings.md, Lookups)"
-
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
@@ -70,14 +64,15 @@ class _Drawing:
     """Yields the places of 16 of so many passages, without end."""
 
 
-def measure(bench: Bench) -> list[Row]:
-    """Return the rows of L2 and L1."""
+def measure(bench: Bench) -> Iterator[Row]:
+    """Yield the rows of L2 and L1, of one drawing after the other."""
     bench.say(f"lookups of {PASSAGES} passages")
     text, entries = _full_passages(bench.documents, limit=bench.sizes.lookup_passages)
     with ValkeyServer() as server:
         _store(server, text, entries)
-        found = uvloop.run(_look_up(server.url, text, rounds=bench.sizes.lookup_rounds))
-    return [row for drawing in _DRAWINGS for row in _rows(drawing, found[drawing.key], len(text.passages))]
+        for drawing in _DRAWINGS:
+            found = uvloop.run(_look_up(server.url, text, drawing, rounds=bench.sizes.lookup_rounds))
+            yield from _rows(drawing, found, len(text.passages))
 
 
 def _rows(drawing: _Drawing, found: Mapping[str, Measured], passages: int) -> Iterator[Row]:
@@ -87,8 +82,8 @@ def _rows(drawing: _Drawing, found: Mapping[str, Measured], passages: int) -> It
         for level in ("L2", "L1")
     )
     key = drawing.key
-    yield Row(f"{key}.l2.mget", from_l2, "raw redis.asyncio MGET of the same bytes", l2, raw, at_most(2.0), why=_WHY_L2)
-    yield Row(f"{key}.l1.mget", from_l1, "the same MGET", l1, raw, at_most(0.15), why=_WHY_L1)
+    yield Row(f"{key}.l2.mget", from_l2, "raw redis.asyncio MGET of the same bytes", l2, raw, at_most(2.0))
+    yield Row(f"{key}.l1.mget", from_l1, "the same MGET", l1, raw, at_most(0.15))
     yield Row(
         f"{key}.l2.tiktoken",
         from_l2,
@@ -96,7 +91,6 @@ def _rows(drawing: _Drawing, found: Mapping[str, Measured], passages: int) -> It
         l2,
         found["tiktoken"],
         at_most(1 / 6),
-        why=_WHY_TIKTOKEN,
     )
     against, goal = "MGET of the text, then gigatoken", at_most(1.2)
     if "gigatoken" not in found:
@@ -150,14 +144,14 @@ def _store(server: ValkeyServer, text: CutText, entries: Sequence[PassageEntry])
             client.set(_TEXT_KEY.encode() + passage.key, passage.text.encode())
 
 
-async def _look_up(url: str, text: CutText, *, rounds: int) -> dict[str, dict[str, Measured]]:
+async def _look_up(url: str, text: CutText, drawing: _Drawing, *, rounds: int) -> dict[str, Measured]:
     cold = TokenCache(RedisTokenReader.connect(url, timeout_s=5), l1=L1Cache(_L1_BYTES), write_back_ttl_s=60)
     warm = TokenCache(RedisTokenReader.connect(url, timeout_s=5), l1=L1Cache(_L1_BYTES), write_back_ttl_s=60)
     client = redis.asyncio.Redis.from_url(url)
     try:
         kinds = {**_cached(cold, warm, client, text), **_tokenized(client, text)}
         await warm.lookup(load_spec(SPEC).fingerprint, [passage.key for passage in text.passages])
-        return {drawing.key: await _in_turn(kinds, drawing.draw(len(text.passages)), rounds) for drawing in _DRAWINGS}
+        return await _in_turn(kinds, drawing.draw(len(text.passages)), rounds)
     finally:
         await cold.close()
         await warm.close()

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,8 @@ _RETRIEVE = "/v1/retrieve"
 _ROOT = Path(__file__).resolve().parents[2]
 
 
-def measure(bench: Bench) -> list[Row]:
-    """Return requests a second beside the search alone, and what lookup and assembly add to the slowest of them."""
+def measure(bench: Bench) -> Iterator[Row]:
+    """Yield requests a second beside the search alone, and what lookup and assembly add to the slowest of them."""
     folder = bench.new_folder()
     documents = short(bench.documents, count=bench.sizes.served_documents)
     bench.say(f"retrieve: publishing {len(documents):,} documents with their embeddings")
@@ -43,7 +44,7 @@ def measure(bench: Bench) -> list[Row]:
             for path, into in found.items()
         }
         rates = in_turn(sides, rounds=bench.sizes.load_rounds, unit="/s")
-    return _rows(rates, found)
+    yield from _rows(rates, found)
 
 
 def _rows(rates: dict[str, Measured], found: dict[str, list[dict[str, Any]]]) -> list[Row]:

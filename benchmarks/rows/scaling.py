@@ -14,13 +14,9 @@ from pipeline.documents.splitting import Splitter
 
 _MILLION = 1_000_000
 _WITHIN = at_most(1.15)
-_WHY_MEMORY = (
-    "words that a worker has met are kept up to a bound, and a smaller bound costs a tenth of the fill "
-    "(docs/findings.md, Filling)"
-)
 
 
-def measure(bench: Bench) -> list[Row]:
+def measure(bench: Bench) -> Iterator[Row]:
     """Fill corpora of growing size on one stack, in turn, and compare all with the smallest."""
     sizes = (*bench.sizes.scale_passages, *((_MILLION,) if bench.million else ()))
     folder = bench.new_folder()
@@ -39,7 +35,8 @@ def measure(bench: Bench) -> list[Row]:
         if bench.million:
             bench.say("cost per passage: a million, once")
             taken |= in_turn({str(_MILLION): partial(_fill, stack, corpora[_MILLION], peaks[_MILLION])}, rounds=1)
-    return [row for size in sizes[1:] for row in _rows(sizes[0], size, taken, peaks)]
+    for size in sizes[1:]:
+        yield from _rows(sizes[0], size, taken, peaks)
 
 
 def _fill(stack: FillingStack, served: Served, peaks: dict[str, list[float]]) -> float:
@@ -71,7 +68,6 @@ def _rows(
             Measured((max(peaks[large][name]),), "MB"),
             Measured((peaks[small][name][0],), "MB"),  # before any process had met the larger corpus
             _WITHIN,
-            why=_WHY_MEMORY,
         )
 
 

@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 def bench(
     call: Call,
-    quick: Annotated[bool, typer.Option("--quick", help="On a few megabytes: does everything run?")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="On a few megabytes, without goals: does all run?")] = False,
     rows: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only these rows; may be repeated.")] = None,
     million: Annotated[bool, typer.Option("--million", help="Fill a corpus of a million passages, too.")] = False,
     plots: Annotated[bool, typer.Option("--plots", help="Draw docs/benchmarks/*.svg.")] = False,

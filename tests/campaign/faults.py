@@ -130,12 +130,12 @@ def flush(stack: CampaignStack, draw: random.Random) -> Iterator[str]:
 def fill_disk(stack: CampaignStack, draw: random.Random) -> Iterator[str]:
     """Fill the disk of the data folder to the last byte, or almost."""
     ballast = stack.disk / "ballast"
+    spare = draw.choice((0, 0, 64, 1024)) * 1024
+    stack.disk_full_at = math.inf
     try:
-        spare = draw.choice((0, 0, 64, 1024)) * 1024
         with suppress(OSError), ballast.open("wb", buffering=0) as file:
             free = os.statvfs(stack.disk).f_bavail * os.statvfs(stack.disk).f_frsize
             os.posix_fallocate(file.fileno(), 0, max(4096, free - spare))
-        stack.disk_full_at = math.inf
         yield f"{spare >> 10} KiB left"
     finally:
         ballast.unlink(missing_ok=True)

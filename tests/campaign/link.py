@@ -90,7 +90,6 @@ class Link:
         self._open.set()
         self._server.close()
         await self._cut()
-        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        handing_on = asyncio.all_tasks() - {asyncio.current_task()}
+        if handing_on:
+            await asyncio.wait(handing_on, timeout=5)

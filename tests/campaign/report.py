@@ -91,8 +91,8 @@ class Report:
         verdict = [(what, "yes" if not found else f"NO: {len(found)}") for what, found in self.verdict.items()]
         console.print(_table("verdict", verdict))
         for what, found in self.verdict.items():
-            for sentence in found[:_MOST_SHOWN]:
-                console.print(f"{what}: {sentence}", highlight=False, markup=False)
+            for sentence, count in Counter(found).most_common(_MOST_SHOWN):
+                console.print(f"{what}: {count} times: {sentence}", highlight=False, markup=False)
         given = f"--database {self.plan.database} --minutes {self.plan.minutes:g} --seed {self.plan.seed}"
         again = f"python -m tests.campaign {given}"
         console.print(

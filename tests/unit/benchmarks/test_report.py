@@ -16,6 +16,7 @@ from benchmarks.report import (
     at_most,
     markdown,
     not_measured,
+    one_line,
     print_report,
     shown,
     summary,
@@ -85,11 +86,32 @@ def test_the_printed_report_holds_machine_text_rows_and_remarks() -> None:
         assert said in printed
 
 
-def test_why_a_goal_was_missed_is_told_only_where_it_was() -> None:
-    row = Row("a", "w", "t", measured(8), measured(2), at_least(4), remark="bounded", why="slow disk")
+def test_by_how_much_a_goal_is_missed_is_computed_from_the_rows_own_figures() -> None:
+    row = Row("a", "w", "t", measured(8), measured(2), at_least(4), remark="bounded")
     assert row.remarks == ["bounded"]
-    assert replace(row, goal=at_least(5)).remarks == ["bounded", "not met: slow disk"]
-    assert replace(row, goal=at_least(5)).to_object()["remark"] == "bounded; not met: slow disk"
+    missed = replace(row, goal=at_least(5))
+    assert missed.remarks[1] == "not met: 10.0 MB/s or more would be needed beside 2.00, 8.00 were measured"
+    assert replace(missed, ours=measured(9)).shortfall.endswith("9.00 were measured")
+    assert missed.to_object()["remark"].startswith("bounded; not met: 10.0 MB/s")
+    alone = Row("a", "w", "-", measured(3, unit="ms"), goal=at_most(1, "ms"))
+    assert alone.shortfall == "not met: 1.00 ms or less would be needed, 3.00 were measured"
+
+
+def test_a_goal_that_is_missed_by_less_than_the_repetitions_differ_says_so() -> None:
+    row = Row("a", "w", "t", measured(7, 8, 11), measured(2), at_least(5))
+    assert "further apart" in row.shortfall
+    assert "further apart" not in replace(row, ours=measured(7, 8, 9)).shortfall
+
+
+def test_a_row_in_one_line_says_figures_ratio_goal_and_verdict() -> None:
+    row = Row("a.b", "w", "t", measured(8), measured(2), at_least(5))
+    assert one_line(row) == f"a.b: 8.00 MB/s, other 2.00 MB/s, 4.00 {TIMES}, goal ≥ 5 {TIMES}: NOT MET"
+    assert one_line(replace(row, goal=None, theirs=None)) == "a.b: 8.00 MB/s"
+    assert one_line(not_measured("c", "w", "x", why="no network")) == "c: not measured: no network"
+
+
+def test_without_goals_none_passes_for_met() -> None:
+    assert summary([Row("k", "w", "-", measured(1))]).startswith("no goal is judged")
 
 
 def test_json_holds_every_single_measurement(tmp_path: Path) -> None:
