@@ -65,6 +65,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "worker_hijack_root_logger": False,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
+        "broker_channel_error_retry": True,  # a broker that refuses writes (its disk is full) would end the worker
         "broker_connection_timeout": 3,
         "task_publish_retry": False,  # the dispatcher publishes again by itself
         "broker_transport_options": {
