@@ -33,9 +33,11 @@ from pipeline.factory import (
     open_token_writer,
 )
 from pipeline.jobs.redis_nudge import Nudger
+from pipeline.services.diagnosis.redis_writes import WriteProbe
 from pipeline.services.generating import GenerationService
 from pipeline.services.ingestion import CorpusDefaults, IngestionService
 from pipeline.services.inspection import PresenceCheck
+from pipeline.services.key_mismatches import reporting_to
 from pipeline.services.spec_loading import SpecLoader
 from pipeline.settings import Settings
 from pipeline.telemetry.logs import get_logger
@@ -64,6 +66,8 @@ class ApiContext:
     ingestion: IngestionService
     defaults: CorpusDefaults
     cache: RedisTokenWriter
+    cache_writes: WriteProbe
+    broker_writes: WriteProbe
     nudger: Nudger
     generation: GenerationService
     golden_failure: str | None
@@ -114,7 +118,9 @@ async def open_context(settings: Settings) -> AsyncIterator[ApiContext]:
     """Build what the process needs, and close it at the end; inside the event loop that will use it."""
     database = open_database(settings, durable=True, pool_size=_READ_THREADS + _WRITE_THREADS)
     read_path = open_read_context(settings, database)
-    cache = open_token_writer(settings, timeout_s=_CACHE_TIMEOUT_S)
+    cache = open_token_writer(settings, timeout_s=_CACHE_TIMEOUT_S, report=reporting_to(database))
+    cache_writes = WriteProbe(settings.cache_url, service="cache")
+    broker_writes = WriteProbe(settings.broker_url, service="broker")
     nudger = Nudger(settings.broker_url)
     generation = open_generation(settings, read_path.retriever)
     try:
@@ -127,6 +133,8 @@ async def open_context(settings: Settings) -> AsyncIterator[ApiContext]:
             ingestion=IngestionService(database, defaults=defaults, nudge=nudger.nudge),
             defaults=defaults,
             cache=cache,
+            cache_writes=cache_writes,
+            broker_writes=broker_writes,
             nudger=nudger,
             generation=generation,
             golden_failure=await anyio.to_thread.run_sync(partial(_golden_failure, database, settings.spec)),
@@ -136,7 +144,7 @@ async def open_context(settings: Settings) -> AsyncIterator[ApiContext]:
     finally:
         await generation.close()
         await read_path.close()
-        for part in (nudger, cache, database):
+        for part in (nudger, broker_writes, cache_writes, cache, database):
             await anyio.to_thread.run_sync(part.close)
 
 

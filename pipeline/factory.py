@@ -24,6 +24,7 @@ from pipeline.services.entry_dictionaries import dictionary_for
 from pipeline.services.event_jobs import JobLimits, WorkerResources
 from pipeline.services.ingestion import CorpusDefaults, IngestionService
 from pipeline.services.job_runner import JobRunner
+from pipeline.services.key_mismatches import reporting_to
 from pipeline.services.retrieving import Retriever
 from pipeline.services.schema import pending_revision
 from pipeline.services.spec_copies import SpecCopies
@@ -94,7 +95,7 @@ def open_worker_context(settings: Settings, *, worker: str) -> ProcessContext:
     use_twins(enabled=settings.fast_tokenizer == "auto")
     specs = SpecLoader(database)
     specs.check(settings.spec)
-    cache = open_token_writer(settings)
+    cache = open_token_writer(settings, report=reporting_to(database))
     index = open_index_writer(settings)
     embedder = open_passage_embedder(settings)
     nudger = Nudger(settings.broker_url)
@@ -135,12 +136,15 @@ def open_ingestion(settings: Settings, database: Database, *, nudge: Callable[[]
     return IngestionService(database, defaults=corpus_defaults(settings, database), nudge=nudge)
 
 
-def open_token_writer(settings: Settings, *, timeout_s: float = 5.0) -> RedisTokenWriter:
+def open_token_writer(
+    settings: Settings, *, timeout_s: float = 5.0, report: Callable[[str], object] | None = None
+) -> RedisTokenWriter:
     """Connect the workers' and operators' side of the cache.
 
     Args:
         settings: Where it is.
         timeout_s: Seconds for connecting and for each reply.
+        report: Told when this process may not write entries (see `EntryRights`).
     """
     ttl_s = settings.cache_ttl if settings.ttl_policy == "fixed" else None
     return RedisTokenWriter.connect(
@@ -149,16 +153,18 @@ def open_token_writer(settings: Settings, *, timeout_s: float = 5.0) -> RedisTok
         ttl_s=ttl_s,
         dictionary_for=dictionary_for,
         timeout_s=timeout_s,
+        report=report,
     )
 
 
-def open_token_reader(settings: Settings) -> RedisTokenReader:
-    """Connect the read path's side of the cache."""
+def open_token_reader(settings: Settings, *, report: Callable[[str], object] | None = None) -> RedisTokenReader:
+    """Connect the read path's side of the cache; `report` as in `open_token_writer`."""
     return RedisTokenReader.connect(
         settings.cache_url,
         hmac_key=_hmac_key(settings),
         dictionary_for=dictionary_for,
         timeout_s=settings.cache_timeout_s,
+        report=report,
     )
 
 
@@ -179,7 +185,9 @@ def open_index_searcher(settings: Settings) -> "QdrantSearcher":
 def open_read_context(settings: Settings, database: Database) -> ReadContext:
     """Build what the read path needs; inside the event loop that will use it. Call `start` on its configuration."""
     cache = TokenCache(
-        open_token_reader(settings), l1=L1Cache(settings.l1_max_bytes), write_back_ttl_s=settings.cache_ttl
+        open_token_reader(settings, report=reporting_to(database)),
+        l1=L1Cache(settings.l1_max_bytes),
+        write_back_ttl_s=settings.cache_ttl,
     )
     configuration = ConfigurationSource(
         lambda: load_configuration(database),

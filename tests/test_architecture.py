@@ -71,6 +71,7 @@ TECHNOLOGIES: dict[str, tuple[str, ...]] = {
         "pipeline/token_cache/redis_connections.py",
         "pipeline/jobs/redis_nudge.py",
         "pipeline/services/diagnosis/redis_servers.py",
+        "pipeline/services/diagnosis/redis_writes.py",
         "pipeline/services/answering.py",  # the published signature takes its client
         "workers/dispatching.py",
     ),

@@ -46,6 +46,14 @@ async def _ask_database(context: ApiContext) -> None:
 
 async def _ask_cache(context: ApiContext) -> None:
     await context.read_path.cache.ping()
+    await anyio.to_thread.run_sync(context.cache_writes.require_writes, abandon_on_cancel=True)
+    mismatch = await anyio.to_thread.run_sync(context.cache.key_mismatch, abandon_on_cancel=True)
+    if mismatch is not None:
+        raise ConfigurationError(mismatch)
+
+
+async def _ask_broker(context: ApiContext) -> None:
+    await anyio.to_thread.run_sync(context.broker_writes.require_writes, abandon_on_cancel=True)
 
 
 async def _ask_qdrant(context: ApiContext) -> None:
@@ -63,7 +71,8 @@ async def _ask_golden_ids(context: ApiContext) -> None:
 
 _CHECKS = (
     _Check("database", _ask_database, required=False),  # writes say by themselves that it is away
-    _Check("cache", _ask_cache, required=False),
+    _Check("cache", _ask_cache, required=False),  # not ok, too, when it answers and takes no writes
+    _Check("broker", _ask_broker, required=False),
     _Check("qdrant", _ask_qdrant),
     _Check("configuration", _ask_configuration),
     _Check("golden_ids", _ask_golden_ids),

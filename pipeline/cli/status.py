@@ -12,6 +12,7 @@ from pipeline.cli.output import Output
 from pipeline.cli.patience import patiently
 from pipeline.documents.states import DocumentState
 from pipeline.factory import open_token_writer
+from pipeline.services.diagnosis.redis_writes import WriteProbe
 from pipeline.services.overview import Overview, take_overview
 from pipeline.services.presenting import JsonObject, coverage_object, queues_object, run_object, time_text
 from pipeline.settings import MIB
@@ -33,9 +34,12 @@ def status(
     with (
         call.database() as database,
         contextlib.closing(open_token_writer(call.settings, timeout_s=_CACHE_TIMEOUT_S)) as cache,
+        contextlib.closing(WriteProbe(call.settings.broker_url, service="broker")) as broker_writes,
+        contextlib.closing(WriteProbe(call.settings.cache_url, service="cache")) as cache_writes,
     ):
+        probes = {"broker": broker_writes, "cache": cache_writes}
         while True:
-            overview = patiently(call.output)(take_overview, database, cache)
+            overview = patiently(call.output)(take_overview, database, cache, probes)
             if watch and call.output.results.is_terminal:
                 call.output.results.clear()
             call.output.emit(overview_object(overview))
@@ -74,6 +78,7 @@ def overview_object(overview: Overview) -> JsonObject:
             "evicted_keys": cache.evicted_keys,
             "eviction_policy": cache.eviction_policy,
         },
+        "problems": dict(overview.problems),
     }
 
 
@@ -103,6 +108,8 @@ def _show(overview: Overview, output: Output) -> None:
     for run in overview.runs:
         output.line(describe_run(run))
     output.line(_cache(overview))
+    for problem in overview.problems.values():
+        output.line(problem)
 
 
 def _coverage(shares: dict[str, float | None]) -> str:

@@ -117,6 +117,7 @@ def watch_cache(database: Database, cache: TokenWriter) -> Verdict:
             _distrust_latest(database, seen, before)
         case Verdict.WHOLE if before is not None and now - before.at < _NOTE_MS:
             return verdict
+    cache.seal()
     with database.write() as connection:
         set_fact(connection, _CACHE_SEEN, seen.to_json())
     return verdict

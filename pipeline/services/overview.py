@@ -11,6 +11,7 @@ from pipeline.jobs.presence import Worker, find_leader, list_workers
 from pipeline.jobs.run_reports import RunReport, list_runs
 from pipeline.jobs.store import QueueStatus, queue_status
 from pipeline.services.corpus_settings import describe_corpora
+from pipeline.services.diagnosis.redis_writes import WriteProbe
 from pipeline.services.inspection import Coverage, count_states, list_coverage
 from pipeline.token_cache import CacheServer, TokenWriter
 
@@ -36,10 +37,17 @@ class Overview:
     """When schedules are due, by corpus, in milliseconds since 1970."""
     cache: CacheServer | None
     """None: it does not answer."""
+    problems: Mapping[str, str]
+    """Why broker or cache take no writes, in a sentence, by their names; none when all is well."""
 
 
-def take_overview(database: Database, cache: TokenWriter) -> Overview:
+def take_overview(database: Database, cache: TokenWriter, probes: Mapping[str, WriteProbe]) -> Overview:
     """Look at everything once.
+
+    Args:
+        database: Says most of it.
+        cache: Is asked for its size, and whether this process may write there.
+        probes: Ask whether writes are taken, by service.
 
     Raises:
         Unavailable: The database did not answer; a cache that does not is part of the picture.
@@ -54,7 +62,11 @@ def take_overview(database: Database, cache: TokenWriter) -> Overview:
         dispatcher = find_leader(connection, ROLE)
         runs = tuple(list_runs(connection, limit=_RUNS, unfinished=True))
     next_runs = {report.corpus.name: report.next_run_at for report in reports if report.next_run_at is not None}
-    return Overview(states, coverage, caching_off, queues, workers, dispatcher, runs, next_runs, _ask(cache))
+    server = _ask(cache)
+    problems = {service: problem for service, probe in probes.items() if (problem := probe.problem()) is not None}
+    if server is not None and "cache" not in problems and (mismatch := _mismatch(cache)) is not None:
+        problems["cache"] = mismatch
+    return Overview(states, coverage, caching_off, queues, workers, dispatcher, runs, next_runs, server, problems)
 
 
 def _ask(cache: TokenWriter) -> CacheServer | None:
@@ -62,3 +74,10 @@ def _ask(cache: TokenWriter) -> CacheServer | None:
         return cache.server()
     except Unavailable:
         return None
+
+
+def _mismatch(cache: TokenWriter) -> str | None:
+    try:
+        return cache.key_mismatch()
+    except Unavailable as error:
+        return str(error)

@@ -10,6 +10,7 @@ from pipeline.token_cache.dictionary import Dictionary, dictionary_of
 from pipeline.token_cache.entries import Entries
 from pipeline.token_cache.keys import EPOCH_KEY, EntryName, entry_key, parse_entry_key
 from pipeline.token_cache.l1 import L1Cache
+from pipeline.token_cache.marks import KeyMismatchError
 from pipeline.token_cache.memory import MemoryStore, MemoryTokenReader, MemoryTokenWriter
 from pipeline.token_cache.redis_cache import RedisTokenReader, RedisTokenWriter
 from pipeline.token_cache.shared_stats import SharedStatistics
@@ -35,6 +36,7 @@ __all__ = [
     "Entry",
     "EntryName",
     "Found",
+    "KeyMismatchError",
     "L1Cache",
     "Lookup",
     "LookupStatistics",

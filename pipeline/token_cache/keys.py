@@ -1,7 +1,9 @@
 """Names of everything Forefill keeps in Redis; nothing else in the repository builds such a name.
 
     ff:{fingerprint}:{passage key}   string   one entry (see `codec`); fingerprint and passage key are 32 hex digits
-    ff:epoch                         string   random mark, also in SQL: missing or different means flushed or replaced
+    ff:epoch                         string   random mark, also in SQL: missing or different means flushed or replaced;
+                                              behind it a check of the key that signs entries (see `marks`)
+    ff:probe                         string   set for a second to see whether writes are taken; in the broker, too
 
 A key says which tokens (spec) of which text (passage), and neither document nor version: entries are immutable.
 """
@@ -12,6 +14,9 @@ from typing import NamedTuple
 
 EPOCH_KEY = "ff:epoch"
 """Key of the cache's epoch."""
+
+PROBE_KEY = "ff:probe"
+"""Key that a check of writes sets for a second, in cache and broker."""
 
 ENTRY_PATTERN = "ff:*:*"
 """Glob that every entry key matches; `parse_entry_key` decides."""

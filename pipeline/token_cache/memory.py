@@ -14,6 +14,7 @@ from pipeline.errors import Unavailable
 from pipeline.token_cache.codec import encode_entry
 from pipeline.token_cache.dictionary import Dictionary, no_dictionary
 from pipeline.token_cache.keys import EPOCH_KEY, EntryName, entry_key, entry_keys, parse_entry_key
+from pipeline.token_cache.marks import EntryRights, split_mark
 from pipeline.token_cache.stores import CacheServer, Found, PassageEntry, decode_found
 
 _NO_LIMIT = 1 << 62
@@ -106,12 +107,14 @@ class MemoryTokenWriter:
         dictionary_for: Callable[[str], Dictionary] = no_dictionary,
     ) -> None:
         self._store = store
+        self._rights = EntryRights(hmac_key)
         self._hmac_key = hmac_key
         self._ttl_s = ttl_s
         self._dictionary_for = dictionary_for
 
     def write(self, fingerprint: str, pairs: Iterable[PassageEntry]) -> int:
         """See `TokenWriter.write`."""
+        self._rights.require(self._store.get(EPOCH_KEY))
         count, dictionary = 0, self._dictionary_for(fingerprint)
         for passage_key, entry in pairs:
             key = entry_key(fingerprint, passage_key)
@@ -153,12 +156,21 @@ class MemoryTokenWriter:
 
     def epoch(self) -> str | None:
         """See `TokenWriter.epoch`."""
-        value = self._store.get(EPOCH_KEY)
-        return None if value is None else value.decode()
+        return split_mark(self._store.get(EPOCH_KEY))[0]
 
     def set_epoch(self, epoch: str) -> None:
         """See `TokenWriter.set_epoch`."""
-        self._store.set(EPOCH_KEY, epoch.encode())
+        self._store.set(EPOCH_KEY, self._rights.mark(epoch).encode())
+
+    def seal(self) -> None:
+        """See `TokenWriter.seal`."""
+        epoch, check = split_mark(self._store.get(EPOCH_KEY))
+        if epoch is not None and check is None:
+            self.set_epoch(epoch)
+
+    def key_mismatch(self) -> str | None:
+        """See `TokenWriter.key_mismatch`."""
+        return self._rights.mismatch(self._store.get(EPOCH_KEY))
 
     def server(self) -> CacheServer:
         """See `TokenWriter.server`; evictions are not counted."""
@@ -190,6 +202,7 @@ class MemoryTokenReader:
         dictionary_for: Callable[[str], Dictionary] = no_dictionary,
     ) -> None:
         self._store = store
+        self._rights = EntryRights(hmac_key)
         self._hmac_key = hmac_key
         self._dictionary_for = dictionary_for
 
@@ -201,6 +214,7 @@ class MemoryTokenReader:
         self, fingerprint: str, pairs: Iterable[PassageEntry], *, ttl_s: int, replace: Collection[bytes] = ()
     ) -> None:
         """See `TokenReader.write_back`."""
+        self._rights.require(self._store.get(EPOCH_KEY))
         dictionary = self._dictionary_for(fingerprint)
         for passage_key, entry in pairs:
             key = entry_key(fingerprint, passage_key)

@@ -18,6 +18,7 @@ from redis.retry import Retry
 from pipeline.token_cache.batching import MAX_BATCH_BYTES, batches
 from pipeline.token_cache.dictionary import Dictionary, no_dictionary
 from pipeline.token_cache.keys import EPOCH_KEY, EntryName, entry_key, entry_keys, parse_entry_key
+from pipeline.token_cache.marks import EntryRights, split_mark
 from pipeline.token_cache.redis_commands import (
     FAILURES,
     encode_pairs,
@@ -45,8 +46,10 @@ class RedisTokenWriter:
         ttl_s: int | None = None,
         dictionary_for: Callable[[str], Dictionary] = no_dictionary,
         max_batch_bytes: int = MAX_BATCH_BYTES,
+        report: Callable[[str], object] | None = None,
     ) -> None:
         self._client = client
+        self._rights = EntryRights(hmac_key, report=report)
         self._hmac_key = hmac_key
         self._ttl_s = ttl_s
         self._dictionary_for = dictionary_for
@@ -61,6 +64,7 @@ class RedisTokenWriter:
         ttl_s: int | None = None,
         dictionary_for: Callable[[str], Dictionary] = no_dictionary,
         timeout_s: float = 5.0,
+        report: Callable[[str], object] | None = None,
     ) -> Self:
         """Build a writer with a client of its own; connects on first use.
 
@@ -70,6 +74,7 @@ class RedisTokenWriter:
             ttl_s: Life time of written entries; None under policy `none`.
             dictionary_for: Returns the dictionary for entries of a fingerprint.
             timeout_s: Seconds for connecting and for each reply.
+            report: See `EntryRights`.
         """
         client = redis.Redis.from_url(
             url,
@@ -79,10 +84,11 @@ class RedisTokenWriter:
             retry=Retry(NoBackoff(), 0),
             maint_notifications_config=MaintNotificationsConfig(enabled=False),
         )
-        return cls(client, hmac_key=hmac_key, ttl_s=ttl_s, dictionary_for=dictionary_for)
+        return cls(client, hmac_key=hmac_key, ttl_s=ttl_s, dictionary_for=dictionary_for, report=report)
 
     def write(self, fingerprint: str, pairs: Iterable[PassageEntry]) -> int:
         """See `TokenWriter.write`: one MSET a batch under policy `none`, one pipeline of SET EX with a life time."""
+        self._rights.require(self._mark())
         encoded = encode_pairs(fingerprint, pairs, self._hmac_key, self._dictionary_for(fingerprint))
         some = batches(encoded, max_bytes=self._max_batch_bytes)
         return self._write_all(some) if self._ttl_s is None else self._write_expiring(some, self._ttl_s)
@@ -160,14 +166,22 @@ class RedisTokenWriter:
 
     def epoch(self) -> str | None:
         """See `TokenWriter.epoch`."""
-        with translated():
-            value = execute_raw(self._client, "GET", EPOCH_KEY)
-        return None if value is None else value.decode(errors="replace")
+        return split_mark(self._mark())[0]
 
     def set_epoch(self, epoch: str) -> None:
         """See `TokenWriter.set_epoch`."""
         with translated():
-            self._client.set(EPOCH_KEY, epoch)
+            self._client.set(EPOCH_KEY, self._rights.mark(epoch))
+
+    def seal(self) -> None:
+        """See `TokenWriter.seal`."""
+        epoch, check = split_mark(self._mark())
+        if epoch is not None and check is None:
+            self.set_epoch(epoch)
+
+    def key_mismatch(self) -> str | None:
+        """See `TokenWriter.key_mismatch`."""
+        return self._rights.mismatch(self._mark())
 
     def server(self) -> CacheServer:
         """See `TokenWriter.server`."""
@@ -192,6 +206,11 @@ class RedisTokenWriter:
     def close(self) -> None:
         """See `TokenWriter.close`."""
         self._client.close()
+
+    def _mark(self) -> bytes | None:
+        with translated():
+            mark = execute_raw(self._client, "GET", EPOCH_KEY)
+        return mark if isinstance(mark, bytes) else None
 
     def _write_all(self, some: Iterable[list[tuple[str, bytes]]]) -> int:
         """Store each batch by one MSET, and encode the next one while the server works on it."""
@@ -241,8 +260,10 @@ class RedisTokenReader:
         dictionary_for: Callable[[str], Dictionary] = no_dictionary,
         timeout_s: float = 0.25,
         max_batch_bytes: int = MAX_BATCH_BYTES,
+        report: Callable[[str], object] | None = None,
     ) -> None:
         self._client = client
+        self._rights = EntryRights(hmac_key, report=report)
         self._connections = KeptConnections(client.connection_pool, timeout_s=timeout_s)
         self._hmac_key = hmac_key
         self._dictionary_for = dictionary_for
@@ -259,6 +280,7 @@ class RedisTokenReader:
         dictionary_for: Callable[[str], Dictionary] = no_dictionary,
         timeout_s: float = 0.25,
         max_connections: int = 64,
+        report: Callable[[str], object] | None = None,
     ) -> Self:
         """Build a reader with a client of its own; connects on first use.
 
@@ -268,6 +290,7 @@ class RedisTokenReader:
             dictionary_for: Returns the dictionary for entries of a fingerprint.
             timeout_s: Seconds for one call from beginning to end, connecting and waiting for a connection included.
             max_connections: More concurrent lookups than that wait for a connection; as many again are for write-backs.
+            report: See `EntryRights`.
         """
         pool = redis.asyncio.BlockingConnectionPool.from_url(
             url,
@@ -278,7 +301,7 @@ class RedisTokenReader:
             maint_notifications_config=MaintNotificationsConfig(enabled=False),
         )
         client = redis.asyncio.Redis.from_pool(pool)
-        reader = cls(client, hmac_key=hmac_key, dictionary_for=dictionary_for, timeout_s=timeout_s)
+        reader = cls(client, hmac_key=hmac_key, dictionary_for=dictionary_for, timeout_s=timeout_s, report=report)
         reader._owns_client = True
         return reader
 
@@ -297,6 +320,10 @@ class RedisTokenReader:
         self, fingerprint: str, pairs: Iterable[PassageEntry], *, ttl_s: int, replace: Collection[bytes] = ()
     ) -> None:
         """See `TokenReader.write_back`: SET NX EX, for corrupt values SET XX KEEPTTL before it."""
+        with translated():
+            async with asyncio.timeout(self._timeout_s):
+                mark = await execute_raw(self._client, "GET", EPOCH_KEY)
+        self._rights.require(mark if isinstance(mark, bytes) else None)
         corrupt = {entry_key(fingerprint, key) for key in replace}
         encoded = encode_pairs(fingerprint, pairs, self._hmac_key, self._dictionary_for(fingerprint))
         for batch in batches(encoded, max_bytes=self._max_batch_bytes):

@@ -66,6 +66,9 @@ class TokenWriter(Protocol):
 
         What was there is replaced, its expiry too: an entry that a query wrote back becomes a worker's entry.
         `pairs` is consumed in batches bounded in bytes. When it raises, any of them may have been stored.
+
+        Raises:
+            KeyMismatchError: This process signs entries otherwise than the cache's mark says; nothing was stored.
         """
 
     def read(self, fingerprint: str, passage_keys: Sequence[bytes]) -> list[Found]:
@@ -93,7 +96,13 @@ class TokenWriter(Protocol):
         """Return the epoch, None when the cache was flushed or replaced."""
 
     def set_epoch(self, epoch: str) -> None:
-        """Store the epoch, without expiry."""
+        """Store the epoch, without expiry, with a check of this process' entry key (see `marks`)."""
+
+    def seal(self) -> None:
+        """Add the key check to the mark of an earlier version; any other mark stays as it is."""
+
+    def key_mismatch(self) -> str | None:
+        """Return in a sentence why this process may not write entries here; None if it may."""
 
     def server(self) -> CacheServer:
         """Return memory, evictions and policy."""
@@ -122,6 +131,9 @@ class TokenReader(Protocol):
             ttl_s: Life time in seconds.
             replace: Passage keys that were read as corrupt: their bytes are replaced, their expiry (or that they
                 have none, as a worker's entries) stays.
+
+        Raises:
+            KeyMismatchError: This process signs entries otherwise than the cache's mark says; nothing was stored.
         """
 
     async def clear(self, fingerprint: str | None = None) -> int:

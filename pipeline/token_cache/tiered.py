@@ -16,6 +16,7 @@ from pipeline.telemetry.logs import get_logger
 from pipeline.token_cache.circuit import Circuit
 from pipeline.token_cache.codec import Entry
 from pipeline.token_cache.l1 import L1Cache
+from pipeline.token_cache.marks import KeyMismatchError
 from pipeline.token_cache.single_flight import SingleFlight
 from pipeline.token_cache.stats import LookupCounter, LookupStats
 from pipeline.token_cache.stores import Found, MissReason, PassageEntry, TokenReader
@@ -162,6 +163,8 @@ class TokenCache:
         corrupt = {key for key, _ in pairs if (fingerprint, key) in self._corrupt}
         try:
             await self._reader.write_back(fingerprint, pairs, ttl_s=self._write_back_ttl_s, replace=corrupt)
+        except KeyMismatchError:
+            return  # the cache answers, and this process has no right to write; that is said where it is found
         except Unavailable as error:
             self._failed(error)
             return

@@ -4,10 +4,12 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import pytest
+import structlog.testing
 
 from pipeline.token_cache import (
     EPOCH_KEY,
     EntryName,
+    KeyMismatchError,
     MemoryStore,
     MemoryTokenReader,
     MemoryTokenWriter,
@@ -237,6 +239,47 @@ async def test_entries_under_another_secret_are_misses_and_get_overwritten(
     assert await reader.read(FINGERPRINT, KEYS) == ENTRIES
     assert cache.writer(hmac_key=read).read(FINGERPRINT, KEYS) == ENTRIES
     await reader.close()
+
+
+@pytest.mark.parametrize(("marked", "mine"), [(b"secret", None), (None, b"secret"), (b"secret", b"other")])
+async def test_a_process_whose_key_does_not_fit_the_mark_writes_nothing(
+    cache: Implementation, marked: bytes | None, mine: bytes | None
+) -> None:
+    fitting, reader = cache.writer(hmac_key=marked), cache.reader(hmac_key=mine)
+    fitting.set_epoch("e1")
+    fitting.write(FINGERPRINT, PAIRS)
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(2):
+            with pytest.raises(KeyMismatchError):
+                cache.writer(hmac_key=mine).write(FINGERPRINT, PAIRS)
+            with pytest.raises(KeyMismatchError):
+                await reader.write_back(FINGERPRINT, PAIRS, ttl_s=60, replace=KEYS)
+    assert fitting.read(FINGERPRINT, KEYS) == ENTRIES
+    said = [entry["event"] for entry in logs]
+    assert said == ["cache.foreign_key"] * 3, "each side says so once; the writers here are two"
+    assert cache.writer(hmac_key=mine).key_mismatch() is not None
+    assert (fitting.key_mismatch(), fitting.epoch()) == (None, "e1")
+    cache.writer(hmac_key=mine).set_epoch("e2")
+    await reader.write_back(FINGERPRINT, PAIRS, ttl_s=60, replace=KEYS)
+    assert await reader.read(FINGERPRINT, KEYS) == ENTRIES
+    with pytest.raises(KeyMismatchError):
+        fitting.write(FINGERPRINT, PAIRS)
+    await reader.close()
+
+
+async def test_everybody_may_write_under_the_mark_of_an_earlier_version_until_it_is_sealed(
+    cache: Implementation,
+) -> None:
+    signing, other = cache.writer(hmac_key=b"secret"), cache.writer()
+    signing.seal()
+    assert signing.epoch() is None, "there is nothing to seal"
+    cache.put(EPOCH_KEY, b"e1")
+    other.write(FINGERPRINT, PAIRS)
+    signing.seal()
+    other.seal()
+    assert (signing.epoch(), signing.key_mismatch()) == ("e1", None)
+    with pytest.raises(KeyMismatchError):
+        other.write(FINGERPRINT, PAIRS)
 
 
 async def test_replacing_a_damaged_entry_leaves_its_expiry_as_it_was(cache: Implementation) -> None:

@@ -274,7 +274,7 @@ def test_without_the_cache_answers_are_the_same_and_readiness_says_so(world: Api
     world.cache.kill()
     try:
         ready = world.get("/readyz")
-        assert ready["degraded"] == ["cache"]
+        assert ready["degraded"] == ["cache", "broker"], "one server is both here"
         assert ready["checks"]["cache"]["ok"] is False
         assert world.retrieve(corpus, "Paris")["token_ids"] == before["token_ids"]
         assert world.get("/v1/stats")["cache_size_mb"] is None
@@ -284,6 +284,19 @@ def test_without_the_cache_answers_are_the_same_and_readiness_says_so(world: Api
         assert int(cleared.headers["Retry-After"]) >= 1
     finally:
         world.cache.start()
+
+
+def test_readiness_says_that_cache_and_broker_refuse_writes(world: ApiWorld) -> None:
+    with world.cache.client() as server:
+        server.config_set("maxmemory", "1")
+        try:
+            ready = world.get("/readyz")
+        finally:
+            server.config_set("maxmemory", "0")
+    assert (ready["ready"], ready["degraded"]) == (True, ["cache", "broker"])
+    assert "cache refuses writes: it is full" in ready["checks"]["cache"]["reason"]
+    assert "broker refuses writes: it is full" in ready["checks"]["broker"]["reason"]
+    assert world.get("/readyz")["degraded"] == []
 
 
 def test_metrics_show_hits_and_coverage(world: ApiWorld, corpus: str) -> None:
@@ -306,7 +319,7 @@ def test_the_status_page_loads_nothing_and_shows_corpora(world: ApiWorld, corpus
 
 def test_readiness_names_every_dependency(world: ApiWorld) -> None:
     ready = world.get("/readyz")
-    assert set(ready["checks"]) == {"database", "cache", "qdrant", "configuration", "golden_ids"}
+    assert set(ready["checks"]) == {"database", "cache", "broker", "qdrant", "configuration", "golden_ids"}
     assert world.get("/healthz") == {"alive": True}
 
 

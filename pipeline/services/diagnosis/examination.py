@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pipeline.database import Database
 from pipeline.errors import ForefillError, Unavailable
 from pipeline.retrieval.qdrant import QdrantWriter
-from pipeline.services.diagnosis import corpora, index, redis_servers, working
+from pipeline.services.diagnosis import corpora, entries, index, redis_servers, working
 from pipeline.services.diagnosis import database as databases
 from pipeline.services.diagnosis.findings import Finding
 from pipeline.settings import Settings
@@ -29,6 +29,7 @@ def examine(settings: Settings, database: Database, writer: QdrantWriter) -> Ite
         return
     try:
         yield from redis_servers.check_room(settings, database)
+        yield from entries.check(settings, database)
         yield from index.check_size(writer, database)
         yield from working.check(settings, database)
         yield from corpora.check(settings, database)

@@ -1,5 +1,6 @@
 """Checks of the broker and the cache: two servers, neither of which may drop what it was given."""
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from redis.retry import Retry
 from pipeline.database import Database
 from pipeline.errors import ConfigurationError, Unavailable
 from pipeline.services.diagnosis.findings import Finding
+from pipeline.services.diagnosis.redis_writes import WriteProbe
 from pipeline.services.inspection import list_coverage
 from pipeline.settings import MIB, Settings
 
@@ -76,14 +78,26 @@ def check(settings: Settings) -> Iterator[Finding]:
             yield Finding.fail(service, str(error), remedy=remedy)
     if (broker := servers.get("broker")) is not None:
         yield check_broker(broker)
+        yield from _check_writes("broker", settings.broker_url, "workers learn of no job")
     if (cache := servers.get("cache")) is not None:
         yield from check_cache(cache)
+        yield from _check_writes("cache", settings.cache_url, "nothing is filled, and changes wait")
     if broker is not None and cache is not None and broker.run_id == cache.run_id:
         yield Finding.fail(
             "broker and cache",
             "are one server: entries and queued jobs compete for its memory",
             remedy="run two servers, and set FOREFILL_BROKER_URL and FOREFILL_CACHE_URL to one each",
         )
+
+
+def _check_writes(service: str, url: str, consequence: str) -> Iterator[Finding]:
+    with contextlib.closing(WriteProbe(url, service=service)) as probe:
+        problem = probe.problem()
+    if problem is not None:
+        remedy = f"mend that on the server, or correct FOREFILL_{service.upper()}_URL"
+        yield Finding.fail(f"{service} writes", f"{problem}; {consequence}", remedy=remedy)
+    else:
+        yield Finding.ok(f"{service} writes", "are taken")
 
 
 def check_broker(broker: RedisServer) -> Finding:
