@@ -14,15 +14,17 @@ import numpy as np
 from pydantic import JsonValue
 
 from pipeline.errors import Conflict, InvalidInput, NotFound
+from pipeline.retrieval.conditions import conditions_of, holds
 from pipeline.retrieval.embedding import Embedding, SparseVector
 from pipeline.retrieval.vector_index import (
+    NOTHING,
     RRF_K,
     Hit,
+    LeftOut,
     Point,
     PointMove,
     PointState,
     Tombstone,
-    any_of,
     check_generations,
     prefetch_limit,
 )
@@ -167,13 +169,19 @@ class MemoryVectorSearcher:
         limit: int,
         where: Mapping[str, JsonValue] | None = None,
         score_threshold: float | None = None,
+        left_out: LeftOut = NOTHING,
+        with_metadata: bool = False,  # noqa: ARG002  # here it costs nothing
     ) -> list[Hit]:
         """Return the nearest living passages, best first: both vectors searched, ranks fused."""
         if limit < 1:
             raise InvalidInput(f"A search needs a limit of 1 or more, not {limit}", item="limit")
         everything = self._index.living(name)
-        wanted = {key: any_of(key, value) for key, value in (where or {}).items()}
-        candidates = {key: point for key, point in everything.items() if _matches(point.metadata, wanted)}
+        conditions = conditions_of(where)
+        candidates = {
+            key: point
+            for key, point in everything.items()
+            if holds(point.metadata, conditions) and not _is_left_out(point, left_out)
+        }
         depth = prefetch_limit(limit)
         weights = _inverse_frequencies(embedding.sparse, everything.values())
         fused = _fuse(_by_dense(embedding, candidates)[:depth], _by_sparse(weights, candidates)[:depth])
@@ -270,15 +278,6 @@ def _fuse(*rankings: Sequence[str]) -> dict[str, float]:
     return scores
 
 
-def _matches(metadata: Mapping[str, JsonValue], wanted: Mapping[str, Sequence[str | int | float]]) -> bool:
-    return all(any(_has(metadata.get(key), value) for value in values) for key, values in wanted.items())
-
-
-def _has(stored: JsonValue, wanted: str | int | float) -> bool:
-    """Return whether a value, or one of a list of values, equals what is wanted. True is not 1."""
-    values = stored if isinstance(stored, list) else [stored]
-    if isinstance(wanted, float):
-        return any(
-            isinstance(value, int | float) and not isinstance(value, bool) and value == wanted for value in values
-        )
-    return any(type(value) is type(wanted) and value == wanted for value in values)
+def _is_left_out(point: Point, left_out: LeftOut) -> bool:
+    kept = left_out.copies.get(point.passage_key, point.point_id)
+    return kept != point.point_id or point.generation < left_out.outdated.get(point.document_id, 0)

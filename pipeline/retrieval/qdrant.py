@@ -21,12 +21,15 @@ from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedR
 
 from pipeline.errors import ConfigurationError, Conflict, ForefillError, InvalidInput, NotFound, TooLarge, Unavailable
 from pipeline.retrieval import qdrant_shapes as shapes
+from pipeline.retrieval.conditions import conditions_of, holds
 from pipeline.retrieval.embedding import Embedding
 from pipeline.retrieval.joint_calls import JointCalls
 from pipeline.retrieval.vector_index import (
     DENSE,
+    NOTHING,
     SPARSE,
     Hit,
+    LeftOut,
     Point,
     PointMove,
     PointState,
@@ -38,8 +41,8 @@ BATCH_POINTS = 100
 """Points in one writing call: the embedded engine serves nobody else meanwhile (about 13 ms)."""
 BATCH_IDS = 500
 """Points in one reading call."""
-BATCH_QUERIES = 50
-"""Searches in one call."""
+MOST_HITS = 1_000
+"""Hits fetched at most to find enough whose numbers are equal beyond what a float can tell."""
 JOINED_QUERIES = 4
 """Searches of different callers in one call: few, for each is answered when the last one is found."""
 _KEEP_ALIVE_S = 30.0
@@ -245,11 +248,26 @@ class QdrantSearcher:
         limit: int,
         where: Mapping[str, JsonValue] | None = None,
         score_threshold: float | None = None,
+        left_out: LeftOut = NOTHING,
+        with_metadata: bool = False,
     ) -> list[Hit]:
         """Return the nearest living passages, best first: both vectors searched, ranks fused."""
-        condition = shapes.where_filter(where or {})
-        request = shapes.hybrid(embedding, limit=limit, condition=condition, score_threshold=score_threshold)
-        return shapes.ranked(await self._searches.ask(name, request), limit=limit)
+        conditions = conditions_of(where)
+        condition = shapes.sieve(conditions, left_out)
+        fetched = limit
+        while True:
+            request = shapes.hybrid(
+                embedding,
+                limit=fetched,
+                condition=condition,
+                score_threshold=score_threshold,
+                with_metadata=with_metadata or bool(conditions),
+            )
+            found = shapes.ranked(await self._searches.ask(name, request))
+            hits = [hit for hit in found if holds(hit.metadata, conditions)]
+            if len(hits) >= limit or len(found) < fetched or fetched >= MOST_HITS:
+                return hits[:limit]
+            fetched = min(2 * fetched, MOST_HITS)
 
     async def search_batch(
         self,
@@ -260,16 +278,12 @@ class QdrantSearcher:
         where: Mapping[str, JsonValue] | None = None,
         score_threshold: float | None = None,
     ) -> list[list[Hit]]:
-        """Search for several questions in one call; answers in their order."""
-        condition = shapes.where_filter(where or {})
-        requests = [
-            shapes.hybrid(embedding, limit=limit, condition=condition, score_threshold=score_threshold)
+        """Search for several questions at once; answers in their order."""
+        searches = (
+            self.search(name, embedding, limit=limit, where=where, score_threshold=score_threshold)
             for embedding in embeddings
-        ]
-        answers: list[list[Hit]] = []
-        for batch in _batches(requests, BATCH_QUERIES):
-            answers.extend(shapes.ranked(points, limit=limit) for points in await self._query(name, batch))
-        return answers
+        )
+        return await asyncio.gather(*searches)
 
     async def _query(self, name: str, requests: Sequence[models.QueryRequest]) -> list[list[models.ScoredPoint]]:
         with _translated(name):

@@ -8,21 +8,21 @@ find it.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import JsonValue
 from qdrant_client import models
 
 from pipeline.errors import InvalidInput
+from pipeline.retrieval.conditions import Conditions, Scalar, nearest_float
 from pipeline.retrieval.embedding import Embedding
 from pipeline.retrieval.vector_index import (
     DENSE,
     RRF_K,
     SPARSE,
     Hit,
+    LeftOut,
     Point,
     PointMove,
     PointState,
     Tombstone,
-    any_of,
     prefetch_limit,
 )
 
@@ -30,7 +30,7 @@ TIE_MARGIN = 16
 """Hits fetched beyond the limit. Qdrant orders equal scores by chance; fused ranks tie in small groups only."""
 
 STATE_FIELDS = ["document_id", "generation", "buried"]
-HIT_FIELDS = models.PayloadSelectorInclude(include=["document_id", "ordinal", "generation", "passage_key", "metadata"])
+HIT_FIELDS = ["document_id", "ordinal", "generation", "passage_key"]
 BURIED = models.FieldCondition(key="buried", match=models.MatchValue(value=True))
 
 
@@ -85,7 +85,12 @@ def state(record: models.Record) -> PointState:
 
 
 def hybrid(
-    embedding: Embedding, *, limit: int, condition: models.Filter | None, score_threshold: float | None
+    embedding: Embedding,
+    *,
+    limit: int,
+    condition: models.Filter | None,
+    score_threshold: float | None,
+    with_metadata: bool,
 ) -> models.QueryRequest:
     """One search by both vectors. No filter on `buried`: tombstones have no vector to be found by."""
     if limit < 1:
@@ -97,15 +102,14 @@ def hybrid(
         ],
         query=models.RrfQuery(rrf=models.Rrf(k=RRF_K)),
         limit=limit + TIE_MARGIN,
-        with_payload=HIT_FIELDS,
+        with_payload=models.PayloadSelectorInclude(include=[*HIT_FIELDS, "metadata"] if with_metadata else HIT_FIELDS),
         score_threshold=score_threshold,
     )
 
 
-def ranked(points: Sequence[models.ScoredPoint], *, limit: int) -> list[Hit]:
-    """Hits by falling score, equal ones by id, cut to the limit."""
-    hits = [_hit(point) for point in points]
-    return sorted(hits, key=lambda hit: (-hit.score, hit.point_id))[:limit]
+def ranked(points: Sequence[models.ScoredPoint]) -> list[Hit]:
+    """Hits by falling score, equal ones by id."""
+    return sorted((_hit(point) for point in points), key=lambda hit: (-hit.score, hit.point_id))
 
 
 def _vectors(embedding: Embedding) -> dict[str, Any]:
@@ -126,22 +130,49 @@ def _hit(point: models.ScoredPoint) -> Hit:
         generation=payload["generation"],
         passage_key=payload["passage_key"],
         score=point.score,
-        metadata=payload["metadata"],
+        metadata=payload.get("metadata", {}),
     )
 
 
-def where_filter(where: Mapping[str, JsonValue]) -> models.Filter | None:
-    """Every key must have one of its values; a list without values is had by nothing."""
-    if not where:
-        return None
-    clauses: list[Any] = []
-    for key, wanted in where.items():
-        equal: list[Any] = [_equals(f'metadata."{key}"', value) for value in any_of(key, wanted)]
-        clauses.append(models.Filter(should=equal) if equal else models.HasIdCondition(has_id=[]))
-    return models.Filter(must=clauses)
+def sieve(conditions: Conditions, left_out: LeftOut) -> models.Filter | None:
+    """Return what lets through every point that fits, and of others only such whose numbers differ beyond 2**53.
+
+    Every key must have one of its values; a list without values is had by nothing.
+    """
+    must: list[Any] = []
+    for key, values in conditions.items():
+        equal: list[Any] = [condition for value in values for condition in _equal(f'metadata."{key}"', value)]
+        must.append(models.Filter(should=equal) if equal else models.HasIdCondition(has_id=[]))
+    must_not: list[Any] = [_outdated(document_id, least) for document_id, least in left_out.outdated.items()]
+    if left_out.copies:
+        must_not.append(_copies(left_out.copies))
+    return models.Filter(must=must or None, must_not=must_not or None) if must or must_not else None
 
 
-def _equals(path: str, value: str | int | float) -> models.FieldCondition:
-    if isinstance(value, float):
-        return models.FieldCondition(key=path, range=models.Range(gte=value, lte=value))
-    return models.FieldCondition(key=path, match=models.MatchValue(value=value))
+def _equal(path: str, value: Scalar) -> list[models.FieldCondition]:
+    """Compare text and booleans as values, and numbers by range: only that finds 2023.0 by 2023 and 2023 by 2023.0.
+
+    The server compares a whole number that no float equals as the nearest one; local mode does not, so it is asked for
+    as a value, too.
+    """
+    if isinstance(value, str | bool):
+        return [models.FieldCondition(key=path, match=models.MatchValue(value=value))]
+    number = nearest_float(value)
+    equal = []
+    if number is not None:
+        equal.append(models.FieldCondition(key=path, range=models.Range(gte=number, lte=number)))
+    if isinstance(value, int) and value != number and -(2**63) <= value < 2**63:
+        equal.append(models.FieldCondition(key=path, match=models.MatchValue(value=value)))
+    return equal
+
+
+def _copies(kept: Mapping[str, str]) -> models.Filter:
+    """Every point with one of these passage keys but the one that is kept of each."""
+    same = models.FieldCondition(key="passage_key", match=models.MatchAny(any=list(kept)))
+    return models.Filter(must=[same], must_not=[models.HasIdCondition(has_id=list(kept.values()))])
+
+
+def _outdated(document_id: str, least: int) -> models.Filter:
+    """The points of a document below a generation."""
+    same = models.FieldCondition(key="document_id", match=models.MatchValue(value=document_id))
+    return models.Filter(must=[same, older_than(least)])

@@ -89,6 +89,20 @@ class Hit:
     score: float
     """Fused score, at most 1; comparable within one search only."""
     metadata: Mapping[str, JsonValue] = field(default_factory=dict)
+    """Of its document; may be empty where a search did not ask for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """What a search passes over, so that what an answer may not hold takes up no places in it."""
+
+    copies: Mapping[str, str] = field(default_factory=dict)
+    """Passage key to the id of the only point with it that may be found."""
+    outdated: Mapping[str, int] = field(default_factory=dict)
+    """Document id to the lowest generation of it that may be found."""
+
+
+NOTHING = LeftOut()
 
 
 class VectorIndexWriter(Protocol):
@@ -147,6 +161,8 @@ class VectorSearcher(Protocol):
         limit: int,
         where: Mapping[str, JsonValue] | None = None,
         score_threshold: float | None = None,
+        left_out: LeftOut = NOTHING,
+        with_metadata: bool = False,
     ) -> list[Hit]:
         """Return the nearest living passages, best first: both vectors searched, ranks fused.
 
@@ -155,8 +171,10 @@ class VectorSearcher(Protocol):
             embedding: Of the question. Without sparse terms only the dense vector counts.
             limit: Number of hits at most, 1 or more.
             where: Metadata keys (top level, taken literally) and the value each must have; a list means any of these.
-                Values are text, numbers or booleans.
+                Values are text, numbers or booleans; equal numbers are equal, 2023 and 2023.0 (see `conditions`).
             score_threshold: Lowest fused score.
+            left_out: Points that are not there for this search.
+            with_metadata: Whether hits must carry their documents' metadata, up to 64 KiB each.
 
         Returns:
             Hits by falling score; equal scores in order of point id, so that equal searches have equal answers.
@@ -203,20 +221,3 @@ def check_generations(items: Sequence[Point] | Sequence[PointMove] | Sequence[To
         if (item.point_id, item.generation) in seen:
             raise InvalidInput(f"Point {item.point_id} comes twice in generation {item.generation}", item=item.point_id)
         seen.add((item.point_id, item.generation))
-
-
-def any_of(key: str, wanted: JsonValue) -> list[str | int | float]:
-    """Return the values of which one must be present for a `where` entry to hold.
-
-    Raises:
-        InvalidInput: A value is not text, a number or a boolean, or the key is empty or holds a quotation mark.
-    """
-    if not key or '"' in key or "\\" in key:
-        raise InvalidInput(f"Filter key {key!r} is empty or holds a quotation mark or backslash", item=key)
-    values = wanted if isinstance(wanted, list) else [wanted]
-    allowed: list[str | int | float] = []
-    for value in values:
-        if not isinstance(value, str | int | float):
-            raise InvalidInput(f"Filter {key!r}: only text, numbers and booleans can be compared", item=key)
-        allowed.append(value)
-    return allowed

@@ -20,8 +20,6 @@ from pipeline.context import (
     Order,
     Source,
     assemble,
-    drop_duplicates,
-    drop_older_generations,
     prompt_ids,
     reference_context,
 )
@@ -33,6 +31,7 @@ from pipeline.services.auditing import Auditor, Prompt
 from pipeline.services.caching_switch import CachingSwitch
 from pipeline.services.configuration import ConfigurationSource, CorpusView
 from pipeline.services.passage_texts import fetch_texts, points_of, whole_passages
+from pipeline.services.searching import search_distinct
 from pipeline.telemetry.tracing import TRACER
 from pipeline.token_cache import Entry, TokenCache
 from pipeline.tokenizers import TokenSpec, encode_passage, load_spec, prepared_spec
@@ -270,16 +269,16 @@ class Retriever:
     ) -> list[Hit]:
         with _timed(timings, "search"):
             try:
-                found = await self._searcher.search(
+                return await search_distinct(
+                    self._searcher,
                     view.collection,
                     embedding,
-                    limit=2 * request.top_k,  # duplicates and older generations are dropped below
+                    top_k=request.top_k,
                     where=request.where,
                     score_threshold=request.score_threshold,
                 )
             except NotFound:
                 return []  # nothing was ever published to this corpus
-        return drop_duplicates(drop_older_generations(found))[: request.top_k]
 
     async def _load(
         self, view: CorpusView, spec: TokenSpec, points: dict[bytes, str], timings: Timings

@@ -19,6 +19,7 @@ from pipeline.retrieval.points import point_id
 from pipeline.retrieval.qdrant import QdrantSearcher, QdrantWriter
 from pipeline.retrieval.vector_index import (
     Hit,
+    LeftOut,
     Point,
     PointMove,
     PointState,
@@ -50,7 +51,7 @@ class Index:
         return self.runner.run(work)
 
     def search(self, query: Embedding, **options: Any) -> list[Hit]:
-        return self.run(self.searcher.search(self.name, query, **{"limit": 10, **options}))
+        return self.run(self.searcher.search(self.name, query, **{"limit": 10, "with_metadata": True, **options}))
 
     def found(self, query: Embedding, **options: Any) -> list[str]:
         return [hit.document_id for hit in self.search(query, **options)]
@@ -373,6 +374,84 @@ def test_only_passages_with_the_wanted_metadata_are_found(
 def test_a_filter_that_cannot_be_compared_is_refused(index: Index, where: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
         index.search(embedding(1), where=where)
+
+
+EQUAL_NUMBERS: list[tuple[Any, set[str]]] = [
+    (2023, {"whole", "float", "in a list"}),
+    (2023.0, {"whole", "float", "in a list"}),
+    (2.023e3, {"whole", "float", "in a list"}),
+    ([1999, 2023], {"whole", "float", "in a list"}),
+    ("2023", {"text"}),
+    (2023.5, {"other"}),
+    (0, {"zero", "minus zero"}),
+    (-0.0, {"zero", "minus zero"}),
+    (1, {"one"}),
+    (1.0, {"one"}),
+    (True, {"true"}),
+    ([False, True], {"true"}),
+    (2**53, {"2**53"}),
+    (2**53 + 1, {"2**53 + 1"}),
+    (2.0**53, {"2**53"}),
+    ([2**53, 2**53 + 1], {"2**53", "2**53 + 1"}),
+    (2**63 - 1, {"largest"}),
+    (2.0**63, set()),
+    (-(2**63), {"least"}),
+    (-(2.0**63), {"least"}),
+    (1e300, {"huge"}),
+    (10**300, set()),
+    (10**400, set()),
+]
+
+
+def test_equal_numbers_are_equal_however_they_are_written(index: Index) -> None:
+    values: dict[str, Any] = {
+        "whole": 2023,
+        "float": 2023.0,
+        "in a list": ["x", None, 7, 2023.0],
+        "text": "2023",
+        "other": 2023.5,
+        "zero": 0,
+        "minus zero": -0.0,
+        "one": 1,
+        "true": True,
+        "2**53": 2**53,
+        "2**53 + 1": 2**53 + 1,
+        "largest": 2**63 - 1,
+        "least": -(2**63),
+        "huge": 1e300,
+        "nested": {"n": 2023},
+        "none": None,
+    }
+    index.writer.upsert(index.name, [point(name, metadata={"n": value}) for name, value in values.items()])
+    index.writer.upsert(index.name, [point("has none", metadata={})])
+    found = [(wanted, set(index.found(embedding(1), limit=20, where={"n": wanted}))) for wanted, _ in EQUAL_NUMBERS]
+    assert found == EQUAL_NUMBERS
+
+
+def test_numbers_that_share_a_float_take_no_places_from_the_wanted_one(index: Index) -> None:
+    crowd = [point(f"d{number:02}", metadata={"n": 2**60 + number}) for number in range(60)]
+    index.writer.upsert(index.name, crowd)
+    assert index.found(embedding(1), limit=1, where={"n": 2**60 + 42}) == ["d42"]
+    assert index.found(embedding(1), limit=1, where={"n": 2**60 + 60}) == []
+
+
+@pytest.mark.parametrize("wanted", [float("nan"), float("inf"), [1, float("-inf")]])
+def test_what_is_no_number_is_refused(index: Index, wanted: Any) -> None:
+    with pytest.raises(InvalidInput, match="finite"):
+        index.search(embedding(1), where={"n": wanted})
+
+
+def test_copies_and_outdated_points_can_be_left_out_of_a_search(index: Index) -> None:
+    copies = [point(f"copy{number}", passage_key="c" * 32) for number in range(5)]
+    old, new = point("changed", passage_key="a" * 32), point("other", of=embedding(2))
+    index.writer.upsert(index.name, [*copies, old, new])
+    one = copies[3]
+    left_out = LeftOut(copies={"c" * 32: one.point_id}, outdated={"changed": 2})
+    assert index.found(embedding(1), left_out=left_out) == ["copy3", "other"]
+    assert index.found(embedding(1), left_out=replace(left_out, outdated={"changed": 1})) in (
+        ["copy3", "changed", "other"],
+        ["changed", "copy3", "other"],
+    )
 
 
 def test_a_score_threshold_cuts_the_tail(index: Index) -> None:
