@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ENGINE := $(VENV)/.engine
 
-.PHONY: env check format test test-long demo bench lock clean
+.PHONY: env check format test test-long campaign demo bench lock clean
 
 env: $(STAMP)
 
@@ -44,6 +44,11 @@ test: $(ENGINE)
 
 test-long: $(ENGINE)
 	$(BIN)/python -m pytest
+
+# Faults for 20 minutes on either database, then an audit; CAMPAIGN="--minutes 5 --seed 7", …
+campaign: env
+	$(BIN)/python -m tests.campaign --database sqlite $(CAMPAIGN)
+	$(BIN)/python -m tests.campaign --database postgresql $(CAMPAIGN)
 
 # The main job on a stack of its own in a temporary folder; LLM=1 has the small real engine answer two questions.
 demo: $(if $(LLM),$(ENGINE),$(STAMP))

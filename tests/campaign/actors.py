@@ -27,6 +27,9 @@ class Actor:
     traffic: Traffic
     truth: Truth
     over: threading.Event
+    """Set when it is to end what it does and stop."""
+    abandoned: threading.Event
+    """Set when nobody cares any more what became of what it does."""
     seed: int
     name: str = "actor"
     pause_s: float = 0.2
@@ -99,13 +102,13 @@ class Writer(Actor):
 
     def _insist(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         """Send a request until it succeeds: only then it is known what happened."""
-        patience = threading.Event()
         for _ in range(int(self.give_up_s / 0.5)):
             answer = self.client.ask(method, path, **options)
             if answer is not None:
                 return answer
-            patience.wait(0.5)
-        raise AssertionError(f"{method} {path} was not accepted for {self.give_up_s:g} s")
+            if self.abandoned.wait(0.5):
+                break
+        raise AssertionError(f"{method} {path} was not accepted, for at most {self.give_up_s:g} s")
 
     def _key(self) -> str:
         return str(uuid.UUID(int=self.draw.getrandbits(128)))

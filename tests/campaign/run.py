@@ -73,9 +73,9 @@ def run_campaign(plan: Plan, *, out: Callable[[str], None]) -> Report:
 @contextmanager
 def _acting(plan: Plan, stack: CampaignStack, traffic: Traffic, truth: Truth, errors: list[str]) -> Iterator[None]:
     """Have everybody act, and end them; what went wrong in one of them is added to the errors."""
-    over = threading.Event()
+    over, abandoned = threading.Event(), threading.Event()
     names = [f"document{number:03}" for number in range(plan.documents)]
-    common = (stack.api_url, traffic, truth, over, plan.seed)
+    common = (stack.api_url, traffic, truth, over, abandoned, plan.seed)
     actors: list[Actor] = [
         Watcher(*common, name="watcher", pause_s=0.5),
         Operator(*common, name="operator", pause_s=3),
@@ -89,6 +89,9 @@ def _acting(plan: Plan, stack: CampaignStack, traffic: Traffic, truth: Truth, er
         actor.start()
     try:
         yield
+    except BaseException:
+        abandoned.set()
+        raise
     finally:
         over.set()
         for actor in actors:
