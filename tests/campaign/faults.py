@@ -7,21 +7,26 @@ import signal
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import psutil
 import psycopg
 import redis
 from psycopg import sql
 
-from tests.campaign.stack import LEASE_S, CampaignStack, DatabaseKind
+from tests.campaign.stack import LEASE_S, CampaignStack
+from tests.support.polling import eventually
 
 Injection: TypeAlias = AbstractContextManager[str]
 """Injects on entering and heals on leaving; gives what was done, for the log."""
 
+_OTHER_CHANCE = 0.3
+"""How often a second fault comes beside the first."""
+
+_HEAL_S = 60.0
 _BURNERS = 8
 _BURN = "while True: pass"
 _PROCESSES = ("workers-interactive", "workers-bulk", "api", "dispatcher", "beat", "flower", "broker", "cache", "qdrant")
@@ -39,8 +44,10 @@ class Fault:
     """Between these it is drawn how long it lasts."""
     weight: int = 2
     """How often it is drawn, beside the others'."""
-    database: DatabaseKind | None = None
-    """Only with this one."""
+    touches: Literal["", "store", "database"] = ""
+    """Two faults that touch the same are not injected together: one could not be healed."""
+    is_last: bool = False
+    """Healed when everything else is: what it starts needs all of it."""
     needs_disk: bool = False
     """Only where the data has a small disk of its own."""
 
@@ -127,6 +134,23 @@ def flush(stack: CampaignStack, draw: random.Random) -> Iterator[str]:
 
 
 @contextmanager
+def refuse_writes(stack: CampaignStack, draw: random.Random) -> Iterator[str]:
+    """Have cache or broker refuse every write, as they do when their disk is full; they go on reading."""
+    role = draw.choice(("cache", "broker"))
+
+    def refuse(replicas: int) -> bool:
+        with closing(stack.cache() if role == "cache" else stack.broker()) as client:
+            return bool(client.config_set("min-replicas-to-write", replicas))
+
+    with suppress(redis.RedisError):  # it is being restarted
+        refuse(1)
+    try:
+        yield role
+    finally:
+        eventually(lambda: refuse(0), timeout_s=_HEAL_S, describe=f"the {role}", tolerate=(redis.RedisError,))
+
+
+@contextmanager
 def fill_disk(stack: CampaignStack, draw: random.Random) -> Iterator[str]:
     """Fill the disk of the data folder to the last byte, or almost."""
     ballast = stack.disk / "ballast"
@@ -149,9 +173,7 @@ def lock_sqlite(stack: CampaignStack, draw: random.Random) -> Iterator[str]:
     with closing(sqlite3.connect(stack.sqlite_file, isolation_level=None, timeout=5)) as connection:
         with suppress(sqlite3.OperationalError):  # the database may be full, or in the middle of another fault
             connection.execute(f"BEGIN {how}")
-        yield how
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
+        yield how  # closing the connection gives the lock back
 
 
 @contextmanager
@@ -167,13 +189,12 @@ def lock_tables(stack: CampaignStack, draw: random.Random) -> Iterator[str]:
     table = draw.choice(("ledger", "documents", "jobs", "manifests", "run_items", "point_intents"))
     limit = draw.choice(("statement_timeout", "lock_timeout"))
     value = {"statement_timeout": "500ms", "lock_timeout": "200ms"}[limit]
-    with _setting(stack, limit, value), psycopg.connect(_dsn(stack, stack.database_name)) as locking:
+    with _setting(stack, limit, value), closing(psycopg.connect(_dsn(stack, stack.database_name))) as locking:
         locking.execute("SET statement_timeout = 0")
         locking.execute("SET lock_timeout = '5s'")
         with suppress(psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
             locking.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(sql.Identifier(table)))
-        yield f"{table}, {limit} {value}"
-        locking.rollback()
+        yield f"{table}, {limit} {value}"  # closing the connection gives the lock back
 
 
 @contextmanager
@@ -223,31 +244,42 @@ def kill_postgres(stack: CampaignStack, _draw: random.Random) -> Iterator[str]:
 FAULTS = (
     Fault("SIGKILL of a process", kill_process, (0, 4), weight=6),
     Fault("SIGKILL of a worker's child", kill_child, (0, 2)),
-    Fault("SIGKILL of everything", kill_everything, (0, 2), weight=1),
+    Fault("SIGKILL of everything", kill_everything, (0, 2), weight=1, is_last=True),
     Fault("SIGSTOP beyond the lease", stop_process, (LEASE_S + 2, LEASE_S + 12), weight=4),
-    Fault("silent store", silence_store, (2, 15), weight=4),
-    Fault("suspended host", suspend, (LEASE_S + 2, LEASE_S + 12), weight=1),
+    Fault("silent store", silence_store, (2, 15), weight=4, touches="store"),
+    Fault("store refuses writes", refuse_writes, (2, 10), touches="store"),
+    Fault("suspended host", suspend, (LEASE_S + 2, LEASE_S + 12), weight=1, touches="store"),
     Fault("CPU burners", burn, (8, 20), weight=3),
-    Fault("FLUSHALL", flush, (0, 3), weight=3),
+    Fault("FLUSHALL", flush, (0, 3), weight=3, touches="store"),
     Fault("full disk", fill_disk, (4, 12), weight=3, needs_disk=True),
-    Fault("SQLite locked", lock_sqlite, (3, 12), weight=6, database="sqlite"),
-    Fault("pg_terminate_backend", end_sessions, (0, 2), weight=3, database="postgresql"),
-    Fault("lock with a time limit", lock_tables, (3, 10), weight=4, database="postgresql"),
-    Fault("idle in transaction", idle_timeout, (3, 10), database="postgresql"),
-    Fault("read-only server", read_only, (3, 10), database="postgresql"),
-    Fault("silent link", silent_link, (2, 15), weight=3, database="postgresql"),
-    Fault("broken link", broken_link, (0, 2), database="postgresql"),
-    Fault("SIGKILL of PostgreSQL", kill_postgres, (0, 4), weight=1, database="postgresql"),
+)
+"""On both databases."""
+
+_SQLITE = (Fault("SQLite locked", lock_sqlite, (3, 12), weight=6, touches="database"),)
+_POSTGRESQL = (
+    Fault("pg_terminate_backend", end_sessions, (0, 2), weight=3, touches="database"),
+    Fault("lock with a time limit", lock_tables, (3, 10), weight=4, touches="database"),
+    Fault("idle in transaction", idle_timeout, (3, 10), touches="database"),
+    Fault("read-only server", read_only, (3, 10), touches="database"),
+    Fault("silent link", silent_link, (2, 15), weight=3, touches="database"),
+    Fault("broken link", broken_link, (0, 2), touches="database"),
+    Fault("SIGKILL of PostgreSQL", kill_postgres, (0, 4), weight=1, touches="database"),
 )
 
 
 def possible_faults(stack: CampaignStack) -> list[Fault]:
     """Return the faults that can be injected here."""
-    return [
-        fault
-        for fault in FAULTS
-        if fault.database in (None, stack.kind) and (stack.disk_is_ours or not fault.needs_disk)
-    ]
+    also = {"sqlite": _SQLITE, "postgresql": _POSTGRESQL}[stack.kind]
+    return [fault for fault in (*FAULTS, *also) if stack.disk_is_ours or not fault.needs_disk]
+
+
+def draw_faults(known: Sequence[Fault], draw: random.Random) -> list[Fault]:
+    """Return one fault, or two that go together, as they are to be injected; they are healed the other way round."""
+    weights = [fault.weight for fault in known]
+    first, second = draw.choices(known, weights, k=2)
+    goes_along = first is not second and (not first.touches or first.touches != second.touches)
+    chosen = [first, second] if draw.random() < _OTHER_CHANCE and goes_along else [first]
+    return sorted(chosen, key=lambda fault: not fault.is_last)
 
 
 def _family(

@@ -48,7 +48,7 @@ class Restarts:
 
     def _run(self) -> None:
         while not self._over.wait(_LOOK_S):
-            if not self.stack.planned.is_set():
+            if not self.stack.planned.is_set() and not self.stack.is_lost:
                 self._look()
 
     def _look(self) -> None:

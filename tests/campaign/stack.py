@@ -19,7 +19,6 @@ import redis
 from pipeline.database import Database, create_database_engine
 from pipeline.settings import Settings, load_settings
 from tests.campaign.link import Link
-from tests.support.polling import DeadlineExceededError
 from tests.support.ports import free_port
 from tests.support.postgres import PostgresServer
 from tests.support.processes import Process, Processes, forefill_command
@@ -30,7 +29,8 @@ LEASE_S = 8.0
 _START_S = 240.0
 """On a machine with eight CPU burners and a cold disk."""
 
-_DISK_MIB = 512
+_START_ATTEMPTS = 3
+_DISK_MIB = 1024
 _MARKS = {
     "pipeline.retrieval.owner": "qdrant",
     "-m api": "api",
@@ -80,7 +80,10 @@ class CampaignStack:
         self._port = free_port()
         self._lock = threading.RLock()
         self.up: Process | None = None
-        self.starts = 0
+        self.failures: list[str] = []
+        """Starts of `up` that did not succeed."""
+        self.is_lost = False
+        """Whether it does not come back any more."""
         self.touched: set[int] = set()
         """Processes that a fault has killed or stopped, with all their descendants."""
         self.disk_full_at = -math.inf
@@ -130,7 +133,6 @@ class CampaignStack:
             AssertionError: It ended, or did not become ready in time.
         """
         with self._lock:
-            self.starts += 1
             self.up = self.processes.start(
                 [*forefill_command(), "up", "--data-dir", self.folder, "--port", str(self._port), "--workers", "2"],
                 name="up",
@@ -139,20 +141,19 @@ class CampaignStack:
             )
             self.up.wait_for_json("ready", timeout_s=_START_S)
 
-    def ensure_up(self, *, attempts: int = 3) -> list[str]:
-        """Start it if it has ended; return what went wrong meanwhile, nothing if nothing did."""
-        failed: list[str] = []
+    def ensure_up(self) -> None:
+        """Start it if it has ended; what goes wrong meanwhile is noted in `failures`."""
         with self._lock:
-            while self.up is None or not self.up.is_running:
+            for _ in range(_START_ATTEMPTS):
+                if self.up is not None and self.up.is_running:
+                    return
                 try:
                     self.start()
-                except (AssertionError, DeadlineExceededError) as error:
-                    failed.append(f"`up` did not become ready: {error}")
+                except AssertionError as error:
+                    self.failures.append(f"`up` did not become ready: {error}")
                     if self.up is not None and self.up.is_running:
                         self.up.kill_all()
-                    if len(failed) >= attempts:
-                        raise
-        return failed
+            self.is_lost = self.up is None or not self.up.is_running
 
     def supervised(self) -> dict[int, str]:
         """Return the processes that `up` runs now, by pid, each with a name."""
