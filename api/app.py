@@ -12,6 +12,7 @@ from api.admission import Admission
 from api.dependencies import ApiContext, open_context
 from api.errors import ErrorBoundary, install_error_handlers
 from api.guards import BodyLimit, JsonOnly
+from api.heads import HeadAsGet
 from api.hosts import HostRules, is_loopback_address
 from api.paths import RawPaths
 from api.routes import ROUTERS
@@ -21,7 +22,7 @@ from pipeline.telemetry.logs import get_logger
 
 _log = get_logger(__name__)
 
-_METHODS = ("GET", "PUT", "POST", "DELETE")
+_METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE")
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -56,7 +57,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def _guard(app: FastAPI, settings: Settings) -> None:
-    """Put guards before the routes. The last one added comes first: boundary, pages, path, caller, media type, size."""
+    """Put guards before the routes. The last one added comes first: boundary, HEAD, pages, path, caller, media type, size."""
 
     def access() -> Access:
         context: ApiContext = app.state.context
@@ -79,4 +80,5 @@ def _guard(app: FastAPI, settings: Settings) -> None:
             allow_headers=("Authorization", "Content-Type", "Idempotency-Key"),
             expose_headers=("Retry-After", "WWW-Authenticate"),
         )
+    app.add_middleware(HeadAsGet)
     app.add_middleware(ErrorBoundary)

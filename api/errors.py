@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match, Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.errors import Conflict, Forbidden, ForefillError, InvalidInput, NotFound, TooLarge, Unavailable
@@ -22,6 +23,7 @@ _log = get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 
+_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _MAX_DETAIL_CHARACTERS = 500
 _MAX_LOGGED_PATH = 200
 
@@ -124,14 +126,29 @@ async def _on_validation_error(_request: Request, error: Exception) -> Response:
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     """Answer for what the framework refuses by itself: unknown addresses and methods."""
     assert isinstance(error, HTTPException)  # noqa: S101  # registered for it
+    headers = dict(error.headers or {})
     match error.status_code:
         case HTTPStatus.NOT_FOUND:
             detail = "there is nothing at this address; see /docs for those there are"
         case HTTPStatus.METHOD_NOT_ALLOWED:
-            detail = f"this address does not take {request.method}"
+            allowed = ", ".join(allowed_methods(request))
+            detail = f"this address does not take {request.method}, but {allowed}"
+            headers["Allow"] = allowed
         case _:
             detail = error.detail
-    return problem(error.status_code, detail, headers=error.headers)
+    return problem(error.status_code, detail, headers=headers)
+
+
+def allowed_methods(request: Request) -> list[str]:
+    """Return the methods of all routes at a request's address; the framework names those of the first one only."""
+
+    def takes(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        routes = [route for route in request.app.router.routes if not isinstance(route, Mount)]
+        return any(route.matches(scope)[0] is Match.FULL for route in routes)
+
+    taken = [method for method in _METHODS if takes(method)] or ["GET"]  # files of a folder, whatever their names
+    return [*taken, "HEAD"] if "GET" in taken else taken
 
 
 def _describe(error: Mapping[str, Any]) -> tuple[str, str]:

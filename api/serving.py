@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+from http import HTTPStatus
 from typing import Any
 
 from pipeline.loading import collector_at_rest
@@ -19,9 +20,11 @@ with collector_at_rest():
     from fastapi import FastAPI
 
     from api.app import create_app
+    from api.errors import problem
     from api.sockets import bind
     from api.starting import require_startable
     from pipeline.errors import ForefillError
+    from pipeline.listening import Connections, GuardedServer, Refusal, limits_of, listening_options
     from pipeline.settings import Settings, load_settings
     from pipeline.telemetry.logs import configure_logging
 
@@ -29,6 +32,7 @@ GRACE_S = 3
 """Seconds that answers under way may take after SIGTERM."""
 
 _BACKLOG = 2048
+_PROBES = (b"/healthz", b"/readyz")
 _TICKS_PER_PULSE = 10
 _NOT_STARTED = 3
 """What uvicorn ends with when the application does not start; why is in the log."""
@@ -45,7 +49,9 @@ def serve_app(app: FastAPI, settings: Settings) -> None:
     Raises:
         SystemExit: It did not start, or cannot listen; the log says why.
     """
-    server = _Server(uvicorn.Config(app, host=settings.api_host, port=settings.api_port, **_options()))
+    connections = _connections(settings)
+    config = uvicorn.Config(app, host=settings.api_host, port=settings.api_port, **_options(connections))
+    server = _Server(config, connections)
     server.run()
     if not server.started:
         sys.exit(_NOT_STARTED)
@@ -63,24 +69,31 @@ def serve_beside(settings: Settings, pulse: int) -> int:
     """
     require_startable(settings)
     sockets = bind(settings.api_host, settings.api_port, shared=True)
-    server = _PulsingServer(uvicorn.Config(create_app(settings), **_options()), pulse)
+    connections = _connections(settings)
+    server = _PulsingServer(uvicorn.Config(create_app(settings), **_options(connections)), connections, pulse)
     server.run(sockets=sockets)
     return 0 if server.started else _NOT_STARTED
 
 
-def _options() -> dict[str, Any]:
+def _connections(settings: Settings) -> Connections:
+    return Connections(limits_of(settings), refusal=_refusal, probes=_PROBES)
+
+
+def _refusal(status: HTTPStatus, detail: str) -> Refusal:
+    answer = problem(status, detail)
+    return Refusal(answer.headers["content-type"].encode(), bytes(answer.body))
+
+
+def _options(connections: Connections) -> dict[str, Any]:
     return {
+        **listening_options(connections),
         "loop": "uvloop",
-        "log_config": None,  # structured logs are configured already
-        "access_log": False,
-        "server_header": False,
-        "proxy_headers": False,  # a forwarded address must not decide what is local
         "backlog": _BACKLOG,
         "timeout_graceful_shutdown": GRACE_S,
     }
 
 
-class _Server(uvicorn.Server):
+class _Server(GuardedServer):
     """Leaves what was made until it serves out of all later garbage collections."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -93,8 +106,8 @@ class _Server(uvicorn.Server):
 class _PulsingServer(_Server):
     """Tells a parent that it serves."""
 
-    def __init__(self, config: uvicorn.Config, pulse: int) -> None:
-        super().__init__(config)
+    def __init__(self, config: uvicorn.Config, connections: Connections, pulse: int) -> None:
+        super().__init__(config, connections)
         self._pulse = pulse
         os.set_blocking(pulse, False)
 

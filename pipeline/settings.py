@@ -108,6 +108,14 @@ class Settings(BaseSettings):
     """Port the API listens on."""
     api_processes: Annotated[int, Field(ge=1, le=64)] = 1
     """Processes that serve the API on that port; about one per core that questions may have."""
+    max_connections: Annotated[int, Field(ge=16, le=100_000)] = 1000
+    """Open connections of one API process, and of `forefill qdrant`; a newcomer gets the place of one that waits."""
+    request_head_timeout_s: Annotated[float, Field(gt=0, le=600)] = 10.0
+    """Seconds from a connection, or the first byte of its next request, to the end of the request's head."""
+    request_body_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
+    """Seconds a body, or the reading of an answer, may stand still; in whole a second more for each 8 KiB."""
+    idle_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 20.0
+    """Seconds a connection is kept between two requests."""
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     """With API keys: names that `Host` may say beside loopback, parted by commas; empty for any."""
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()

@@ -247,3 +247,30 @@ def test_text_as_long_as_allowed_is_accepted(world: ApiWorld) -> None:
     body = {"documents": [{"id": "x" * 512, "text": "x" * 4096, "unknown": 1, "metadata": None}]}
     assert world.client.put("/v1/corpora/limits/documents", json=body).status_code == 202
     world.client.delete("/v1/corpora/limits")
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/healthz", "/readyz", "/metrics", "/docs", "/openapi.json", "/v1/corpora", f"{DOCUMENTS}/kept"]
+)
+def test_head_is_answered_as_get_without_the_body(world: ApiWorld, path: str) -> None:
+    shown, asked = world.client.get(path), world.client.head(path)
+    assert (asked.status_code, asked.content) == (200, b"")
+    assert asked.headers["content-type"] == shown.headers["content-type"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("POST", "/healthz", {"GET", "HEAD"}),
+        ("POST", "/openapi.json", {"GET", "HEAD"}),
+        ("POST", DOCUMENTS, {"GET", "HEAD", "PUT", "DELETE"}),
+        ("PATCH", "/v1/corpora/known", {"GET", "HEAD", "PUT", "DELETE"}),
+        ("GET", "/v1/retrieve", {"POST"}),
+        ("HEAD", "/v1/retrieve", {"POST"}),
+        ("DELETE", "/v1/runs", {"GET", "HEAD", "POST"}),
+    ],
+)
+def test_a_405_names_every_method_of_the_address(world: ApiWorld, method: str, path: str, allowed: set[str]) -> None:
+    response = world.client.request(method, path)
+    assert response.status_code == 405
+    assert set(response.headers["allow"].split(", ")) == allowed

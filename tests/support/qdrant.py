@@ -39,7 +39,7 @@ class QdrantOwner:
         assert self._process is not None, "start() comes first"
         return self._process
 
-    def launch(self) -> Process:
+    def launch(self, **environment: str) -> Process:
         """Start a process and do not wait for it."""
         return self._processes.start_module(
             "pipeline.retrieval.owner",
@@ -47,12 +47,12 @@ class QdrantOwner:
             str(self.data_dir),
             "--port",
             str(self.port),
-            env={"FOREFILL_QDRANT_API_KEY": API_KEY},
+            env={"FOREFILL_QDRANT_API_KEY": API_KEY, **environment},
         )
 
-    def start(self) -> "QdrantOwner":
+    def start(self, **environment: str) -> "QdrantOwner":
         """Start a process and wait until it is ready."""
-        self._process = self.launch()
+        self._process = self.launch(**environment)
         self._process.wait_until(self.is_ready, timeout_s=30.0)
         return self
 

@@ -8,6 +8,7 @@ from pipeline.loading import collector_at_rest
 
 with collector_at_rest():
     from pipeline.errors import ForefillError
+    from pipeline.listening import limits_of
     from pipeline.retrieval.owner.server import OwnerOptions, run_owner
     from pipeline.settings import load_settings
     from pipeline.telemetry.logs import configure_logging
@@ -32,6 +33,7 @@ def main() -> int:
                 host=arguments.host,
                 port=arguments.port,
                 socket_path=arguments.socket,
+                limits=limits_of(settings),
             )
         )
     except ForefillError as error:

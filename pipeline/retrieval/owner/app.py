@@ -4,6 +4,7 @@ import hmac
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -11,6 +12,7 @@ import orjson
 from pydantic import ValidationError
 
 from pipeline.errors import Conflict, ForefillError, InvalidInput, NotFound, TooLarge
+from pipeline.listening import Refusal
 from pipeline.retrieval.owner.engine import OutOfSpaceError
 from pipeline.retrieval.owner.routes import ENDPOINTS, Endpoint
 from pipeline.retrieval.owner.shelf import Shelf
@@ -19,7 +21,8 @@ from pipeline.telemetry.logs import get_logger
 SPOKEN_VERSION = "1.20.0"
 """Version of Qdrant's REST that is spoken; qdrant-client compares it with its own."""
 
-_PROBES = ("/healthz", "/livez", "/readyz")
+PROBES = ("/healthz", "/livez", "/readyz")
+"""Paths that are answered without the key."""
 _HARMLESS_PARAMETERS = {"wait", "ordering", "timeout", "consistency"}
 """Query parameters that are always fulfilled: one copy, one writer, applied before the answer."""
 _STATUS: dict[type[ForefillError], int] = {
@@ -69,7 +72,7 @@ class OwnerApp:
     async def _answer(self, scope: _Message, receive: _Receive) -> _Answer:
         """Ask for the key before anything else is looked at, and answer every error in Qdrant's shape."""
         started = time.perf_counter()
-        if scope["path"] in _PROBES and scope["method"] == "GET":
+        if scope["path"] in PROBES and scope["method"] in ("GET", "HEAD"):
             # Shards are loaded before the socket is opened, so whoever gets an answer can be served.
             return _Answer(200, b"all shards are ready", b"text/plain")
         headers = dict(scope["headers"])
@@ -140,6 +143,12 @@ def _parse(endpoint: Endpoint, body: bytes) -> Any:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])[:200]
         raise InvalidInput(f"The body is not what this path takes: {where}: {first['msg']}") from error
+
+
+def refusal(_status: HTTPStatus, detail: str) -> Refusal:
+    """Return what is answered where no request came to the application."""
+    answer = _failure(0, detail, time.perf_counter())
+    return Refusal(answer.media_type, answer.content)
 
 
 def _failure(status: int, message: str, started: float) -> _Answer:

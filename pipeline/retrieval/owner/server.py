@@ -5,18 +5,22 @@ import ipaddress
 import signal
 import socket
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import uvicorn
 
 from pipeline.errors import ConfigurationError, ForefillError
-from pipeline.retrieval.owner.app import OwnerApp
+from pipeline.listening import Connections, GuardedServer, ListeningLimits, listening_options
+from pipeline.retrieval.owner.app import PROBES, OwnerApp, refusal
 from pipeline.retrieval.owner.shelf import Shelf
 from pipeline.settings import MIB
 from pipeline.telemetry.logs import get_logger
 
 _log = get_logger(__name__)
+
+_IDLE_TIMEOUT_S = 45.0
+"""Longer than our clients keep a connection, so that none sends a request on one that is being closed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +41,8 @@ class OwnerOptions:
     """Seconds between flushes while anything is written: what power loss may cost."""
     max_body_bytes: int = 32 * MIB
     """Longest request body."""
+    limits: ListeningLimits = field(default_factory=ListeningLimits)
+    """What connections may take; how long they are kept between requests is not among it."""
 
 
 def run_owner(options: OwnerOptions) -> None:
@@ -51,25 +57,25 @@ def run_owner(options: OwnerOptions) -> None:
     with Shelf.opened(options.data_dir) as shelf, _listener(options) as listener:
         # uvicorn finishes what is being served and then raises the signal again: this makes that an orderly exit.
         signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
+        limits = replace(options.limits, idle_timeout_s=_IDLE_TIMEOUT_S)
+        connections = Connections(limits, refusal=refusal, probes=[probe.encode() for probe in PROBES])
         config = uvicorn.Config(
             OwnerApp(shelf, api_key=options.api_key, max_body_bytes=options.max_body_bytes),
-            log_config=None,
-            access_log=False,
+            **listening_options(connections),
             lifespan="off",
-            ws="none",
-            timeout_keep_alive=75,
             timeout_graceful_shutdown=3,
         )
+        server = GuardedServer(config, connections)
         _log.info("qdrant.ready", url=_url(listener), collections=len(shelf.names()))
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-            runner.run(_serve(config, listener, shelf, flush_interval_s=options.flush_interval_s))
+            runner.run(_serve(server, listener, shelf, flush_interval_s=options.flush_interval_s))
 
 
-async def _serve(config: uvicorn.Config, listener: socket.socket, shelf: Shelf, *, flush_interval_s: float) -> None:
+async def _serve(server: uvicorn.Server, listener: socket.socket, shelf: Shelf, *, flush_interval_s: float) -> None:
     """Serve and flush side by side, in one thread; close the shards when serving ends, however it ends."""
     flushing = asyncio.create_task(_flush_forever(shelf, interval_s=flush_interval_s))
     try:
-        await uvicorn.Server(config).serve(sockets=[listener])
+        await server.serve(sockets=[listener])
     finally:
         flushing.cancel()
         shelf.close()
