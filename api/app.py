@@ -57,7 +57,10 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def _guard(app: FastAPI, settings: Settings) -> None:
-    """Put guards before the routes. The last one added comes first: boundary, HEAD, pages, path, caller, media type, size."""
+    """Put guards before the routes. The last one added comes first.
+
+    So: boundary, HEAD, pages, path, caller, media type, size.
+    """
 
     def access() -> Access:
         context: ApiContext = app.state.context

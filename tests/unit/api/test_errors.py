@@ -102,5 +102,5 @@ def test_what_the_framework_refuses_is_a_problem_too() -> None:
     assert client.get("/there").json()["status"] == 404
     refused = client.post("/here")
     assert refused.json()["status"] == 405
-    assert refused.headers["allow"] == "GET"
+    assert refused.headers["allow"] == "GET, HEAD"
     assert client.get("/here?limit=x").json()["detail"].startswith("limit: ")
