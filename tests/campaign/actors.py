@@ -3,8 +3,7 @@
 import random
 import threading
 import uuid
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -152,15 +151,16 @@ class Watcher(Actor):
 class Operator(Actor):
     """Does what operators do: runs of every kind, pauses, clears the cache, looks at everything."""
 
-    done: Counter[str] = field(default_factory=Counter)
+    say: Callable[[str], None] = print
+    """Takes what it did to the cache: whoever reads the log of a loss wants to know."""
 
     def act(self) -> None:
         """Do one thing."""
         what = self.draw.choice(("retokenize", "retokenize", "backfill", "verify", "gc", "clear", "look", "look"))
-        self.done[what] += 1
         match what:
             case "clear":
-                self.client.ask("DELETE", "/v1/cache", params={"corpus": CORPUS, "refill": True})
+                answer = self.client.send("DELETE", "/v1/cache", params={"corpus": CORPUS, "refill": True})
+                self.say(f"operator: cleared the cache: {'no answer' if answer is None else answer.text[:200]}")
             case "look":
                 for path in ("/v1/stats", "/readyz", "/v1/runs", "/metrics", "/", f"/v1/corpora/{CORPUS}"):
                     self.client.send("GET", path)
@@ -174,7 +174,6 @@ class Operator(Actor):
         }.get(kind, {})
         run = self.client.ask("POST", "/v1/runs", json={"kind": kind, "corpus": CORPUS, "options": options})
         if run is not None and self.draw.random() < 0.3:
-            self.done["pause"] += 1
             self.client.ask("POST", f"/v1/runs/{run['id']}/pause", fine=_OTHERS_WORD)
             self.over.wait(self.draw.random() * 3)
             self.client.ask("POST", f"/v1/runs/{run['id']}/resume", fine=_OTHERS_WORD)

@@ -59,7 +59,7 @@ def run_campaign(plan: Plan, *, out: Callable[[str], None]) -> Report:
         restarts = Restarts(stack, say)
         restarts.start()
         errors: list[str] = []
-        with _acting(plan, stack, traffic, truth, errors):
+        with _acting(plan, stack, traffic, truth, errors, say):
             faults = _inject(plan, stack, say)
         say("all faults are healed; waiting until everything has come to an end")
         stack.ensure_up()
@@ -77,7 +77,7 @@ def _acting(plan: Plan, stack: CampaignStack, traffic: Traffic, truth: Truth, er
     common = (stack.api_url, traffic, truth, over, abandoned, plan.seed)
     actors: list[Actor] = [
         Watcher(*common, name="watcher", pause_s=0.5),
-        Operator(*common, name="operator", pause_s=3),
+        Operator(*common, name="operator", pause_s=3, say=say),
         *(
             Writer(*common, name=f"writer-{number}", pause_s=0.4, documents=names[number::_WRITERS])
             for number in range(_WRITERS)
