@@ -70,7 +70,9 @@ def run_campaign(plan: Plan, *, out: Callable[[str], None]) -> Report:
 
 
 @contextmanager
-def _acting(plan: Plan, stack: CampaignStack, traffic: Traffic, truth: Truth, errors: list[str]) -> Iterator[None]:
+def _acting(
+    plan: Plan, stack: CampaignStack, traffic: Traffic, truth: Truth, errors: list[str], say: Callable[[str], None]
+) -> Iterator[None]:
     """Have everybody act, and end them; what went wrong in one of them is added to the errors."""
     over, abandoned = threading.Event(), threading.Event()
     names = [f"document{number:03}" for number in range(plan.documents)]
