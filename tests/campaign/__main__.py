@@ -1,6 +1,7 @@
 """Entry point: `python -m tests.campaign`. Exit code 0 only if nothing was lost, stale, wrong or dead."""
 
 import argparse
+import os
 import random
 import signal
 import sys
@@ -20,8 +21,10 @@ _COLUMNS = 160
 def main(arguments: Sequence[str]) -> int:
     """Run a campaign, print what came of it, and return the exit code."""
     options = _parser().parse_args(arguments)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _end)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)  # also Ctrl-C, which is ignored where a script began this in its background
+    for name in [name for name in os.environ if name.startswith("FOREFILL_")]:
+        del os.environ[name]  # settings of another deployment
     plan = Plan(
         options.database,
         options.minutes,
@@ -54,12 +57,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _end(number: int, _frame: object) -> NoReturn:
-    """A request to end unwinds like Ctrl-C, so that everything is stopped and nothing stays mounted."""
+    """A request to end unwinds, so that everything is stopped and nothing stays mounted."""
     sys.exit(128 + number)
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
+    sys.exit(main(sys.argv[1:]))
