@@ -26,6 +26,7 @@ PACKAGES = (
     "settings",
     "telemetry",
     "listening",
+    "bounded_http",
     "database",
     "framing",
     "tokenizers",
@@ -62,6 +63,7 @@ TECHNOLOGIES: dict[str, tuple[str, ...]] = {
     "psycopg": (),
     "qdrant_client": (
         "pipeline/retrieval/qdrant.py",
+        "pipeline/retrieval/qdrant_errors.py",
         "pipeline/retrieval/qdrant_shapes.py",
         "pipeline/retrieval/owner/",
         "pipeline/services/answering.py",  # the published signature takes its client

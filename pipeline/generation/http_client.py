@@ -18,7 +18,7 @@ from pipeline.generation.client import (
     PromptIds,
 )
 from pipeline.generation.dialects import Dialect
-from pipeline.generation.http_connection import HttpConnection
+from pipeline.generation.http_connection import HttpConnection, answer_bytes, streamed_bytes
 from pipeline.generation.refusals import SERVICE
 from pipeline.generation.requests import check_limits, check_request
 from pipeline.telemetry.logs import get_logger
@@ -83,7 +83,10 @@ class HttpEngineClient:
         request = check_request(prompt_token_ids, **options)
         await self._check_limits(request)
         call = self._dialect.completion(request, stream=False)
-        completion = self._dialect.read_completion(await self._connection.post(call.path, call.body))
+        max_bytes = answer_bytes(len(request.prompt_token_ids), request.max_tokens)
+        completion = self._dialect.read_completion(
+            await self._connection.post(call.path, call.body, max_bytes=max_bytes)
+        )
         self._check_prompt(request, completion)
         return completion
 
@@ -95,7 +98,8 @@ class HttpEngineClient:
         await self._check_limits(request)
         call = self._dialect.completion(request, stream=True)
         reading = self._dialect.reading()
-        async with aclosing(self._connection.events(call.path, call.body)) as events:
+        max_bytes = streamed_bytes(len(request.prompt_token_ids), request.max_tokens)
+        async with aclosing(self._connection.events(call.path, call.body, max_bytes=max_bytes)) as events:
             async for event in events:
                 piece = reading.read(event)
                 if piece is not None:

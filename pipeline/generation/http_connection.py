@@ -3,7 +3,6 @@
 Leaving a stream, or cancelling a call, closes its connection: that is how an engine learns that nobody listens.
 """
 
-import ipaddress
 import json
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,15 +13,19 @@ from urllib.parse import urlsplit
 import httpx
 import orjson
 
+from pipeline.bounded_http import MAX_BYTES, AnswerBounds, BoundedAsyncTransport, async_transport
 from pipeline.errors import ForefillError, Unavailable
 from pipeline.generation.event_stream import EventReader
 from pipeline.generation.refusals import SERVICE, broken_off, refusal, unreadable
 from pipeline.generation.timeouts import EngineTimeouts, paced, within_total
 
-MAX_ANSWER_BYTES = 64 * 1024 * 1024
-"""Most bytes of a whole answer."""
+MAX_ANSWER_BYTES = 4 * 1024 * 1024
+"""Most bytes of an answer that is no completion: ids of a probe, a list of models."""
 
-_MAX_REFUSAL_BYTES = 64 * 1024
+_LEAST_BYTES = 256 * 1024
+_BYTES_PER_TOKEN = 96
+_OTHER_EVENTS = 64
+_SAID_BYTES = 200
 _END_OF_STREAM = b"[DONE]"
 
 
@@ -36,8 +39,7 @@ class HttpConnection:
             base_url=base_url,
             headers=dict(headers),
             timeout=httpx.Timeout(None, connect=timeouts.connect_s),  # the rest is paced below
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=_kept_connections(base_url)),
-            trust_env=not _is_local(base_url),
+            transport=engine_transport(base_url, kept_connections=_kept_connections(base_url)),
         )
 
     def __repr__(self) -> str:
@@ -45,44 +47,54 @@ class HttpConnection:
 
     async def get(self, path: str) -> Any:
         """Return the parsed JSON at a path; see `post`."""
-        return await within_total(self._whole("GET", path, None), self._timeouts)
+        return await within_total(self._whole("GET", path, None, MAX_ANSWER_BYTES), self._timeouts)
 
-    async def post(self, path: str, body: object) -> Any:
+    async def post(self, path: str, body: object, *, max_bytes: int = MAX_ANSWER_BYTES) -> Any:
         """Send JSON (numpy arrays and all) and return the parsed answer.
+
+        Args:
+            path: Below the base URL.
+            body: What is sent.
+            max_bytes: Of the answer.
 
         Raises:
             InvalidInput: The engine refuses the request itself.
             Unavailable: It cannot be reached, is too slow, failed, or answers no JSON.
         """
-        return await within_total(self._whole("POST", path, body), self._timeouts)
+        return await within_total(self._whole("POST", path, body, max_bytes), self._timeouts)
 
-    def events(self, path: str, body: object) -> AsyncGenerator[Any]:
+    def events(self, path: str, body: object, *, max_bytes: int = MAX_ANSWER_BYTES) -> AsyncGenerator[Any]:
         """Send JSON and yield the parsed data of each event of the answer, up to its end.
+
+        Args:
+            path: Below the base URL.
+            body: What is sent.
+            max_bytes: Of all events together.
 
         Raises:
             InvalidInput: The engine refuses the request itself.
             Unavailable: See `post`; or a time between events is over.
         """
-        return paced(self._events(path, body), self._timeouts)
+        return paced(self._events(path, body, max_bytes), self._timeouts)
 
     async def aclose(self) -> None:
         """Close pooled connections."""
         await self._client.aclose()
 
-    async def _whole(self, method: str, path: str, body: object) -> Any:
+    async def _whole(self, method: str, path: str, body: object, max_bytes: int) -> Any:
         with self._translated():
-            async with self._client.stream(method, path, **_sent(body)) as response:
-                content = await _read(response, limit=MAX_ANSWER_BYTES)
+            async with self._client.stream(method, path, **_sent(body, max_bytes)) as response:
+                content = await response.aread()
         if response.status_code != HTTPStatus.OK:
             raise _refusal_of(response, content)
         return _parsed(content)
 
-    async def _events(self, path: str, body: object) -> AsyncGenerator[Any]:
+    async def _events(self, path: str, body: object, max_bytes: int) -> AsyncGenerator[Any]:
         reader = EventReader()
         with self._translated():
-            async with self._client.stream("POST", path, **_sent(body)) as response:
+            async with self._client.stream("POST", path, **_sent(body, max_bytes)) as response:
                 if response.status_code != HTTPStatus.OK:
-                    raise _refusal_of(response, await _read(response, limit=_MAX_REFUSAL_BYTES))
+                    raise _refusal_of(response, await response.aread())
                 if not response.headers.get("content-type", "").startswith("text/event-stream"):
                     raise unreadable("is no stream of events")
                 async for received in response.aiter_bytes():
@@ -109,20 +121,29 @@ class HttpConnection:
         return Unavailable(f"the engine at {self._place} {what}", service=SERVICE)
 
 
-def _sent(body: object) -> dict[str, Any]:
+def engine_transport(base_url: str, *, kept_connections: int) -> BoundedAsyncTransport:
+    """Return the transport to an engine; its times are paced by the caller."""
+    bounds = AnswerBounds(SERVICE, "the engine", total_s=None, max_bytes=MAX_ANSWER_BYTES)
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=kept_connections)
+    return async_transport(bounds, url=base_url, limits=limits)
+
+
+def answer_bytes(prompt_tokens: int, max_tokens: int) -> int:
+    """Return how large a whole answer can be at most: a token's id and its text, escaped, and the prompt's ids."""
+    return _LEAST_BYTES + _BYTES_PER_TOKEN * (prompt_tokens + max_tokens)
+
+
+def streamed_bytes(prompt_tokens: int, max_tokens: int) -> int:
+    """Return how large all events of an answer can be at most: some engines repeat in each what there is so far."""
+    return _LEAST_BYTES + (max_tokens + _OTHER_EVENTS) * answer_bytes(prompt_tokens, max_tokens)
+
+
+def _sent(body: object, max_bytes: int) -> dict[str, Any]:
+    extensions = {MAX_BYTES: max_bytes}
     if body is None:
-        return {}
+        return {"extensions": extensions}
     content = orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
-    return {"content": content, "headers": {"content-type": "application/json"}}
-
-
-async def _read(response: httpx.Response, *, limit: int) -> bytes:
-    content = bytearray()
-    async for received in response.aiter_bytes():
-        content += received
-        if len(content) > limit:
-            raise unreadable("is too large")
-    return bytes(content)
+    return {"content": content, "headers": {"content-type": "application/json"}, "extensions": extensions}
 
 
 def _parsed(content: bytes) -> Any:
@@ -145,11 +166,11 @@ def _refusal_of(response: httpx.Response, content: bytes) -> ForefillError:
 
 
 def refusal_message(content: bytes) -> str:
-    """Return what a refusal says about itself in one of the usual fields; empty for anything else."""
+    """Return what a refusal says about itself in one of the usual fields, or how its page begins: for the log."""
     try:
         body = orjson.loads(content)
     except orjson.JSONDecodeError:
-        return ""
+        return content[:_SAID_BYTES].decode(errors="replace")
     fields = body if isinstance(body, dict) else {}
     inner = fields.get("error")
     if isinstance(inner, dict):
@@ -164,12 +185,3 @@ def _kept_connections(url: str) -> int:
     fails, or would have to be sent twice. A new connection costs nothing beside a prompt, except with TLS.
     """
     return 32 if urlsplit(url).scheme == "https" else 0
-
-
-def _is_local(url: str) -> bool:
-    """Whether a URL names this machine, so that a proxy in the environment is not for it."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
 from typing import Any, Final, Unpack
 
+import httpx
 import openai
 from pydantic import Field
 
@@ -24,11 +25,14 @@ from pipeline.generation.client import (
     Usage,
 )
 from pipeline.generation.dialects import Answer, Gathering, parse
+from pipeline.generation.http_connection import engine_transport
 from pipeline.generation.refusals import SERVICE, refusal, unreadable
 from pipeline.generation.requests import check_limits, check_request
 from pipeline.generation.timeouts import EngineTimeouts, paced, within_total
 
 URL = "https://api.openai.com/v1"
+
+_KEPT_CONNECTIONS = 32
 
 
 class _Details(Answer):
@@ -101,6 +105,9 @@ class OpenAIChatClient:
             api_key=api_key or "none",
             timeout=openai.Timeout(None, connect=timeouts.connect_s),  # the rest is paced below
             max_retries=0,
+            http_client=httpx.AsyncClient(  # type: ignore[arg-type]  # the library takes both generations of httpx
+                transport=engine_transport(base_url, kept_connections=_KEPT_CONNECTIONS)
+            ),
         )
 
     def __repr__(self) -> str:
@@ -171,7 +178,7 @@ class OpenAIChatClient:
     async def _whole(self, arguments: dict[str, Any]) -> Any:
         with _translating():
             completion = await self._client.chat.completions.create(**arguments)
-            return completion.model_dump()
+            return completion.model_dump(warnings=False)  # other types are refused by `parse`
 
     async def _events(self, arguments: dict[str, Any]) -> AsyncGenerator[Any]:
         with _translating():
@@ -180,7 +187,7 @@ class OpenAIChatClient:
             )
             async with stream:
                 async for event in stream:
-                    yield event.model_dump()
+                    yield event.model_dump(warnings=False)
 
 
 @contextmanager
@@ -189,7 +196,7 @@ def _translating() -> Iterator[None]:
         yield
     except openai.OpenAIError as error:
         raise _translated(error) from error
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError, LookupError, RecursionError) as error:
         # What the library's lenient models make of an answer that is none: a text, a list, broken JSON.
         raise unreadable() from error
 

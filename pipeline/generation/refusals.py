@@ -1,15 +1,18 @@
 """What an engine's refusals mean in Forefill's tree: one table for HTTP statuses, whoever's client saw them.
 
-The same statuses come as events inside a stream that began with 200. The engine's own sentence is repeated, shortened:
-it speaks of lengths and ids. Nothing an engine does is ever an internal error of Forefill.
+The same statuses come as events inside a stream that began with 200. The engine's own sentence goes to the log alone:
+it may hold anything. Nothing an engine does is ever an internal error of Forefill.
 """
 
 import math
 from http import HTTPStatus
 
 from pipeline.errors import ForefillError, InvalidInput, TooLarge, Unavailable
+from pipeline.telemetry.logs import get_logger
 
 SERVICE = "engine"
+
+_log = get_logger(__name__)
 
 _MAX_MESSAGE = 200
 _DEPLOYMENT = {
@@ -26,23 +29,20 @@ def refusal(status: int, message: str = "", *, retry_after: str | None = None) -
 
     Args:
         status: HTTP status, or the one that an error event names.
-        message: What the engine says about it.
+        message: What the engine says about it, for the log.
         retry_after: Its `Retry-After` header.
     """
-    said = f": {shortened(message)}" if message else ""
+    if message:
+        _log.warning("engine.refused", status=status, said=shortened(message))
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        return TooLarge(f"the engine finds the prompt too large{said}")
+        return TooLarge("the engine finds the prompt too large")
     if status in _REFUSED:
-        return InvalidInput(f"the engine refused the prompt{said}")
+        return InvalidInput(f"the engine refused the prompt ({status}): its reason is in the log")
     if status in _DEPLOYMENT:
         return Unavailable(
-            f"the engine answered {status} ({_DEPLOYMENT[HTTPStatus(status)]}){said}",
-            service=SERVICE,
-            retry_after_s=60.0,
+            f"the engine answered {status} ({_DEPLOYMENT[HTTPStatus(status)]})", service=SERVICE, retry_after_s=60.0
         )
-    return Unavailable(
-        f"the engine answered {status}{said}", service=SERVICE, retry_after_s=seconds_to_wait(retry_after)
-    )
+    return Unavailable(f"the engine answered {status}", service=SERVICE, retry_after_s=seconds_to_wait(retry_after))
 
 
 def unreadable(what: str = "cannot be read") -> Unavailable:

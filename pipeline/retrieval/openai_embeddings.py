@@ -8,11 +8,13 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+import httpx
 import numpy as np
 import openai
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
+from pipeline.bounded_http import AnswerBounds, BoundedTransport, async_transport, proxy_for
 from pipeline.errors import ForefillError, InvalidInput, Unavailable
 from pipeline.retrieval.embedding import Embedding, SparseEncoder, unit_vectors
 
@@ -21,6 +23,9 @@ BATCH_TEXTS: Final = 64
 
 _SERVICE = "embedder"
 _CONNECT_TIMEOUT_S = 2.0
+_LEAST_BYTES = 64 * 1024
+_BYTES_PER_NUMBER = 40
+"""Twice what JSON needs for one."""
 
 
 class OpenAIPassageEmbedder:
@@ -41,7 +46,13 @@ class OpenAIPassageEmbedder:
         self._model = model
         self._sparse = sparse
         self._client = openai.OpenAI(
-            base_url=base_url, api_key=api_key or "none", timeout=_timeout(timeout_s), max_retries=2
+            base_url=base_url,
+            api_key=api_key or "none",
+            timeout=_timeout(timeout_s),
+            max_retries=2,
+            http_client=httpx.Client(  # type: ignore[arg-type]  # the library takes both generations of httpx
+                transport=BoundedTransport(_bounds(timeout_s, dimension), url=base_url, proxy=proxy_for(base_url))
+            ),
         )
 
     def __repr__(self) -> str:
@@ -84,7 +95,13 @@ class OpenAIQueryEmbedder:
         self._model = model
         self._sparse = sparse
         self._client = openai.AsyncOpenAI(
-            base_url=base_url, api_key=api_key or "none", timeout=_timeout(timeout_s), max_retries=0
+            base_url=base_url,
+            api_key=api_key or "none",
+            timeout=_timeout(timeout_s),
+            max_retries=0,
+            http_client=httpx.AsyncClient(  # type: ignore[arg-type]  # the library takes both generations of httpx
+                transport=async_transport(_bounds(timeout_s, dimension), url=base_url, limits=httpx.Limits())
+            ),
         )
 
     def __repr__(self) -> str:
@@ -160,6 +177,11 @@ class _Rows:
 
 def _name(model: str, *, dimension: int, sparse: SparseEncoder) -> str:
     return f"openai:{model}-{dimension}+{sparse.name}"
+
+
+def _bounds(total_s: float, dimension: int) -> AnswerBounds:
+    max_bytes = _LEAST_BYTES + BATCH_TEXTS * dimension * _BYTES_PER_NUMBER
+    return AnswerBounds(_SERVICE, "the embedder", total_s=total_s, max_bytes=max_bytes)
 
 
 def _timeout(total_s: float) -> openai.Timeout:

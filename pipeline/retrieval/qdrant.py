@@ -6,24 +6,22 @@ Make clients after a fork and close them in the process that made them.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import httpx
-import orjson
 from pydantic import JsonValue
 from qdrant_client import AsyncQdrantClient, QdrantClient, models
-from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
-from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
-from pipeline.errors import ConfigurationError, Conflict, ForefillError, InvalidInput, NotFound, TooLarge, Unavailable
+from pipeline.bounded_http import AnswerBounds, BoundedTransport, async_transport, proxy_for
+from pipeline.errors import Conflict, InvalidInput
 from pipeline.retrieval import qdrant_shapes as shapes
 from pipeline.retrieval.conditions import conditions_of, holds
 from pipeline.retrieval.embedding import Embedding
 from pipeline.retrieval.joint_calls import JointCalls
+from pipeline.retrieval.qdrant_errors import SERVICE, bounded, translated, unreadable
 from pipeline.retrieval.vector_index import (
     DENSE,
     NOTHING,
@@ -40,7 +38,13 @@ from pipeline.retrieval.vector_index import (
 BATCH_POINTS = 100
 """Points in one writing call: the embedded engine serves nobody else meanwhile (about 13 ms)."""
 BATCH_IDS = 500
-"""Points in one reading call."""
+"""Points in one reading call of a writer."""
+BATCH_TEXTS = 16
+"""Texts in one reading call: of at most 8 KiB each, so that no answer is long to parse."""
+SEARCHERS_BYTES = 2 * 1024 * 1024
+"""Most bytes of an answer that is parsed on an event loop: some searches at once, or some texts, escaped at worst."""
+WRITERS_BYTES = 8 * 1024 * 1024
+"""Most bytes of an answer to a worker."""
 MOST_HITS = 1_000
 """Hits fetched at most to find enough whose numbers are equal beyond what a float can tell."""
 JOINED_QUERIES = 4
@@ -57,42 +61,18 @@ _INDEXES = {
 _Item = TypeVar("_Item")
 
 
-@dataclass(frozen=True, slots=True)
-class _Connection:
-    """Arguments that both of qdrant-client's classes take."""
-
-    url: str
-    api_key: str | None
-    timeout_s: float
-    connections: int
-
-    def arguments(self, transport: Callable[..., Any]) -> dict[str, Any]:
-        limits = httpx.Limits(
-            max_connections=None, max_keepalive_connections=self.connections, keepalive_expiry=_KEEP_ALIVE_S
-        )
-        common: dict[str, Any] = {
-            # As a header: the client's own argument warns about plain HTTP, which is what loopback speaks.
-            "headers": {} if self.api_key is None else {"api-key": self.api_key},
-            "timeout": self.timeout_s,
-            "check_compatibility": False,
-            "limits": limits,
-        }
-        if self.url.startswith("unix:"):
-            path = self.url.removeprefix("unix:").removeprefix("//")
-            return {**common, "url": "http://localhost", "transport": transport(uds=path, limits=limits)}
-        return {**common, "url": self.url}
-
-
 def connect_writer(url: str, *, api_key: str | None, timeout_s: float = 10.0) -> "QdrantWriter":
     """Make a writer. Nothing is sent yet.
 
     Args:
         url: `http://HOST:PORT` or `unix:///PATH`.
         api_key: Sent with every request; None for a server without keys.
-        timeout_s: Longest wait for an answer, rounded up to whole seconds by the client.
+        timeout_s: Longest time for one call, from sending it to the last byte of its answer.
     """
-    connection = _Connection(url, api_key, timeout_s, connections=2)
-    return QdrantWriter(QdrantClient(**connection.arguments(httpx.HTTPTransport)))
+    bounds = AnswerBounds(SERVICE, "Qdrant", total_s=timeout_s, max_bytes=WRITERS_BYTES)
+    uds = _unix_path(url)
+    transport = BoundedTransport(bounds, url=url, uds=uds, proxy=None if uds else proxy_for(url))
+    return QdrantWriter(QdrantClient(**_arguments(url, api_key=api_key, timeout_s=timeout_s), transport=transport))
 
 
 def connect_searcher(
@@ -103,12 +83,31 @@ def connect_searcher(
     Args:
         url: As `connect_writer`.
         api_key: As `connect_writer`.
-        timeout_s: As `connect_writer`.
+        timeout_s: As `connect_writer`; waiting for a free call is included.
         max_concurrency: Calls under way at once; more than a few only make each slower.
     """
-    connection = _Connection(url, api_key, timeout_s, connections=max_concurrency)
-    client = AsyncQdrantClient(**connection.arguments(httpx.AsyncHTTPTransport))
-    return QdrantSearcher(client, max_concurrency=max_concurrency)
+    bounds = AnswerBounds(SERVICE, "Qdrant", total_s=timeout_s, max_bytes=SEARCHERS_BYTES)
+    limits = httpx.Limits(
+        max_connections=None, max_keepalive_connections=max_concurrency, keepalive_expiry=_KEEP_ALIVE_S
+    )
+    transport = async_transport(bounds, url=url, limits=limits, uds=_unix_path(url))
+    client = AsyncQdrantClient(**_arguments(url, api_key=api_key, timeout_s=timeout_s), transport=transport)
+    return QdrantSearcher(client, max_concurrency=max_concurrency, timeout_s=timeout_s)
+
+
+def _arguments(url: str, *, api_key: str | None, timeout_s: float) -> dict[str, Any]:
+    """Return what both of qdrant-client's classes take."""
+    return {
+        "url": "http://localhost" if _unix_path(url) else url,
+        # As a header: the client's own argument warns about plain HTTP, which is what loopback speaks.
+        "headers": {} if api_key is None else {"api-key": api_key},
+        "timeout": math.ceil(timeout_s),  # for connecting; the transport bounds the whole
+        "check_compatibility": False,
+    }
+
+
+def _unix_path(url: str) -> str | None:
+    return url.removeprefix("unix:").removeprefix("//") if url.startswith("unix:") else None
 
 
 def _now_ms() -> int:
@@ -124,7 +123,7 @@ class QdrantWriter:
 
     def ensure_collection(self, name: str, *, dimension: int) -> None:
         """Create a collection with its payload indexes, or complete one that was left half made."""
-        with _translated(name):
+        with translated(name):
             if not self._client.collection_exists(name):
                 self._create(name, dimension=dimension)
             info = self._client.get_collection(name)
@@ -135,7 +134,7 @@ class QdrantWriter:
 
     def drop_collection(self, name: str) -> None:
         """Remove a collection with everything in it; nothing happens if it does not exist."""
-        with _translated(name):
+        with translated(name):
             self._client.delete_collection(name)
 
     def upsert(self, name: str, points: Sequence[Point]) -> None:
@@ -147,7 +146,7 @@ class QdrantWriter:
         """Move living points with a lower generation on; absent and buried ones stay as they are."""
         check_generations(moves)
         for batch in _batches(moves, BATCH_POINTS):
-            with _translated(name):
+            with translated(name):
                 self._client.batch_update_points(name, [shapes.advance(move) for move in batch], wait=True)
 
     def bury(self, name: str, tombstones: Sequence[Tombstone]) -> None:
@@ -160,7 +159,7 @@ class QdrantWriter:
         """Return what is stored under these ids; absent ones are left out."""
         found: dict[str, PointState] = {}
         for batch in _batches(point_ids, BATCH_IDS):
-            with _translated(name):
+            with translated(name):
                 records = self._client.retrieve(name, list(batch), with_payload=shapes.STATE_FIELDS, with_vectors=False)
             found.update((str(record.id), shapes.state(record)) for record in records)
         return found
@@ -169,7 +168,7 @@ class QdrantWriter:
         """Yield every point, tombstones too, in order of id and in pages, so that memory stays constant."""
         offset: Any = None
         while True:
-            with _translated(name):
+            with translated(name):
                 records, offset = self._client.scroll(
                     name, limit=BATCH_IDS, offset=offset, with_payload=shapes.STATE_FIELDS, with_vectors=False
                 )
@@ -181,17 +180,17 @@ class QdrantWriter:
         """Remove tombstones written before a moment, in milliseconds since 1970."""
         old = models.FieldCondition(key="buried_at_ms", range=models.Range(lt=before_ms))
         selector = models.FilterSelector(filter=models.Filter(must=[shapes.BURIED, old]))
-        with _translated(name):
+        with translated(name):
             self._client.delete(name, selector, wait=True)
 
     def count(self, name: str) -> int:
         """Return the number of living points."""
-        with _translated(name):
+        with translated(name):
             return self._client.count(name, models.Filter(must_not=[shapes.BURIED]), exact=True).count
 
     def ping(self) -> None:
         """Return when the index can serve, raise Unavailable when not."""
-        with _translated("(none)"):
+        with translated("(none)"):
             self._client.get_collections()
 
     def title(self) -> str:
@@ -200,7 +199,7 @@ class QdrantWriter:
         Raises:
             Unavailable: It did not answer.
         """
-        with _translated("(none)"):
+        with translated("(none)"):
             info = self._client.info()
         return f"{info.title} {info.version}"
 
@@ -211,14 +210,14 @@ class QdrantWriter:
     def _create(self, name: str, *, dimension: int) -> None:
         """Create a collection; if another worker was faster, theirs is as good."""
         try:
-            with _translated(name):
+            with translated(name):
                 self._client.create_collection(
                     name,
                     vectors_config={DENSE: models.VectorParams(size=dimension, distance=models.Distance.COSINE)},
                     sparse_vectors_config={SPARSE: models.SparseVectorParams(modifier=models.Modifier.IDF)},
                 )
         except (Conflict, InvalidInput):  # servers before 1.10 say 400 where newer ones say 409
-            with _translated(name):
+            with translated(name):
                 if not self._client.collection_exists(name):
                     raise
 
@@ -228,15 +227,16 @@ class QdrantWriter:
             older = models.Filter(must=[shapes.older_than(generation)])
             structs = [struct for its_generation, struct in items if its_generation == generation]
             for batch in _batches(structs, BATCH_POINTS):
-                with _translated(name):
+                with translated(name):
                     self._client.upsert(name, list(batch), wait=True, update_filter=older)
 
 
 class QdrantSearcher:
     """`VectorSearcher` on an asynchronous client, which it closes. Belongs to one event loop."""
 
-    def __init__(self, client: AsyncQdrantClient, *, max_concurrency: int = 4) -> None:
+    def __init__(self, client: AsyncQdrantClient, *, max_concurrency: int = 4, timeout_s: float = 5.0) -> None:
         self._client = client
+        self._timeout_s = timeout_s
         self._slots = asyncio.Semaphore(max_concurrency)
         self._searches = JointCalls(self._query, max_calls=max_concurrency, max_joined=JOINED_QUERIES)
 
@@ -263,7 +263,8 @@ class QdrantSearcher:
                 score_threshold=score_threshold,
                 with_metadata=with_metadata or bool(conditions),
             )
-            found = shapes.ranked(await self._searches.ask(name, request))
+            async with bounded(name, self._timeout_s):
+                found = shapes.ranked(await self._searches.ask(name, request))
             hits = [hit for hit in found if holds(hit.metadata, conditions)]
             if len(hits) >= limit or len(found) < fetched or fetched >= MOST_HITS:
                 return hits[:limit]
@@ -286,24 +287,26 @@ class QdrantSearcher:
         return await asyncio.gather(*searches)
 
     async def _query(self, name: str, requests: Sequence[models.QueryRequest]) -> list[list[models.ScoredPoint]]:
-        with _translated(name):
-            async with self._slots:
-                responses = await self._client.query_batch_points(name, list(requests))
-        return [response.points for response in responses]
+        async with bounded(name, self._timeout_s), self._slots:
+            responses = await self._client.query_batch_points(name, list(requests))
+            answers = [response.points for response in responses]
+        if len(answers) != len(requests):
+            raise unreadable(f"holds {len(answers)} lists of points for {len(requests)} searches")
+        return answers
 
     async def texts(self, name: str, point_ids: Sequence[str]) -> dict[str, str]:
         """Return the texts of living points; absent and buried ones are left out."""
         found: dict[str, str] = {}
-        for batch in _batches(point_ids, BATCH_IDS):
-            with _translated(name):
+        async with bounded(name, self._timeout_s):
+            for batch in _batches(point_ids, BATCH_TEXTS):
                 async with self._slots:
                     records = await self._client.retrieve(name, list(batch), with_payload=["text"], with_vectors=False)
-            found.update((str(each.id), each.payload["text"]) for each in records if each.payload)
+                found.update((str(each.id), shapes.text(each)) for each in records if each.payload)
         return found
 
     async def ping(self) -> None:
         """Return when the index can serve, raise Unavailable when not."""
-        with _translated("(none)"):
+        async with bounded("(none)", self._timeout_s):
             await self._client.get_collections()
 
     async def close(self) -> None:
@@ -323,39 +326,3 @@ def _check_shape(name: str, params: models.CollectionParams, *, dimension: int) 
         raise Conflict(f"Collection {name!r} exists without a {DENSE!r} cosine vector of {dimension} dimensions")
     if sparse is None or sparse.modifier is not models.Modifier.IDF:
         raise Conflict(f"Collection {name!r} exists without a {SPARSE!r} vector that is weighted by IDF")
-
-
-@contextmanager
-def _translated(name: str) -> Iterator[None]:
-    """Raise what qdrant-client raises as Forefill's errors."""
-    try:
-        yield
-    except UnexpectedResponse as error:
-        raise _from_status(error.status_code or 500, _message(error), name=name) from error
-    except ResourceExhaustedResponse as error:
-        raise Unavailable(
-            f"Qdrant is busy: {error.message}", service="qdrant", retry_after_s=error.retry_after_s
-        ) from error
-    except ResponseHandlingException as error:
-        raise Unavailable(f"Qdrant did not answer: {error.source!r}", service="qdrant") from error
-    except (ValueError, AssertionError) as error:
-        if "not found" in str(error):  # how local mode says 404
-            raise NotFound(f"Collection {name!r}: {error}") from error
-        raise Unavailable(f"Qdrant's answer cannot be read: {error}", service="qdrant") from error
-
-
-def _from_status(status: int, message: str, *, name: str) -> ForefillError:
-    if status in (401, 403):
-        return ConfigurationError(f"Qdrant refuses the API key: {message}")
-    if status in (408, 429) or status >= 500:
-        return Unavailable(f"Qdrant answered {status}: {message}", service="qdrant")
-    kinds: dict[int, type[ForefillError]] = {404: NotFound, 409: Conflict, 413: TooLarge}
-    return kinds.get(status, InvalidInput)(f"Collection {name!r}: {message}")
-
-
-def _message(error: UnexpectedResponse) -> str:
-    """Return the sentence inside Qdrant's error, or the start of whatever else came."""
-    try:
-        return str(orjson.loads(error.content)["status"]["error"])
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        return error.content[:200].decode(errors="replace")

@@ -5,14 +5,17 @@ Of a buried one: `document_id`, `generation`, `buried` (true), `buried_at_ms`, a
 find it.
 """
 
+import math
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from qdrant_client import models
 
 from pipeline.errors import InvalidInput
 from pipeline.retrieval.conditions import Conditions, Scalar, nearest_float
 from pipeline.retrieval.embedding import Embedding
+from pipeline.retrieval.qdrant_errors import unreadable
 from pipeline.retrieval.vector_index import (
     DENSE,
     RRF_K,
@@ -31,6 +34,9 @@ TIE_MARGIN = 16
 
 STATE_FIELDS = ["document_id", "generation", "buried"]
 HIT_FIELDS = ["document_id", "ordinal", "generation", "passage_key"]
+_Kind = TypeVar("_Kind")
+_PASSAGE_KEY = re.compile("[0-9a-f]{32}")
+
 BURIED = models.FieldCondition(key="buried", match=models.MatchValue(value=True))
 
 
@@ -78,10 +84,15 @@ def state(record: models.Record) -> PointState:
     payload = record.payload or {}
     return PointState(
         point_id=str(record.id),
-        document_id=payload["document_id"],
-        generation=payload["generation"],
-        buried=payload.get("buried", False),
+        document_id=_field(payload, "document_id", str),
+        generation=_field(payload, "generation", int),
+        buried=payload.get("buried") is True,
     )
+
+
+def text(record: models.Record) -> str:
+    """What a living point's text is."""
+    return _field(record.payload or {}, "text", str)
 
 
 def hybrid(
@@ -123,15 +134,25 @@ def _vectors(embedding: Embedding) -> dict[str, Any]:
 
 def _hit(point: models.ScoredPoint) -> Hit:
     payload = point.payload or {}
+    passage_key = _field(payload, "passage_key", str)
+    if not _PASSAGE_KEY.fullmatch(passage_key) or not math.isfinite(point.score):
+        raise unreadable("holds a point that is none of Forefill's")
     return Hit(
         point_id=str(point.id),
-        document_id=payload["document_id"],
-        ordinal=payload["ordinal"],
-        generation=payload["generation"],
-        passage_key=payload["passage_key"],
+        document_id=_field(payload, "document_id", str),
+        ordinal=_field(payload, "ordinal", int),
+        generation=_field(payload, "generation", int),
+        passage_key=passage_key,
         score=point.score,
-        metadata=payload.get("metadata", {}),
+        metadata=_field(payload, "metadata", dict) if "metadata" in payload else {},
     )
+
+
+def _field(payload: Mapping[str, Any], name: str, kind: type[_Kind]) -> _Kind:
+    value = payload.get(name)
+    if type(value) is not kind:
+        raise unreadable("holds a point that is none of Forefill's")
+    return value
 
 
 def sieve(conditions: Conditions, left_out: LeftOut) -> models.Filter | None:
