@@ -46,7 +46,6 @@ FREE_TO_ALL = {"errors", "telemetry"}
 
 TECHNOLOGIES: dict[str, tuple[str, ...]] = {
     "alembic": ("migrations/", "pipeline/services/schema.py"),
-    "bs4": ("pipeline/documents/html_text.py",),
     "cachebox": ("pipeline/token_cache/",),
     "cachetools": ("pipeline/token_cache/",),
     "celery": ("workers/",),
@@ -57,6 +56,7 @@ TECHNOLOGIES: dict[str, tuple[str, ...]] = {
     "jinja2": ("pipeline/services/template_sandbox.py",),
     "jiter": ("pipeline/json_input.py",),
     "kombu": ("workers/",),
+    "lxml": ("pipeline/documents/html_charset.py", "pipeline/documents/html_text.py"),
     "openai": ("pipeline/generation/openai_chat.py", "pipeline/retrieval/openai_embeddings.py"),
     "opentelemetry": ("pipeline/telemetry/tracing.py",),
     "prometheus_client": ("pipeline/telemetry/metrics.py", "api/routes/"),
@@ -97,6 +97,7 @@ TECHNOLOGIES: dict[str, tuple[str, ...]] = {
     "tokenizers": ("pipeline/retrieval/static_vectors.py", "pipeline/tokenizers/hf.py"),
     "typer": ("pipeline/cli/",),
     "uvicorn": ("api/", "pipeline/listening/", "pipeline/retrieval/owner/"),
+    "webencodings": ("pipeline/documents/html_charset.py",),
     "xxhash": ("pipeline/token_cache/codec.py",),
     "zstandard": ("pipeline/token_cache/dictionary.py",),
 }

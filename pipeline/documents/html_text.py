@@ -1,21 +1,19 @@
 """The readable text of an HTML page: what a reader would see, with its paragraphs and preformatted parts.
 
-The parsed page is walked once and not changed, because every insertion into it searches its neighbours: marking the
-edges of 40,000 paragraphs that way took eight minutes.
+The parser is lxml at one version, with the libxml2 inside its wheels: the text of a page, its hash and its passages
+must not depend on the host. It gives events and builds no tree, so that time grows with the page alone, however deep.
 """
 
 import re
-import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from bs4 import BeautifulSoup, MarkupResemblesLocatorWarning, XMLParsedAsHTMLWarning
-from bs4.element import PageElement, PreformattedString, Tag
-from bs4.exceptions import ParserRejectedMarkup
+from lxml import etree
 
 from pipeline.errors import InvalidInput
 
-_UNSEEN = frozenset({"script", "style", "template", "noscript"})
+_RAW = frozenset({"script", "style"})
+_HIDING = frozenset({"template", "noscript"})
 _CELLS = frozenset({"td", "th"})
 _LINES = frozenset({"dd", "dt", "li", "option", "tr"})
 _PARAGRAPHS = frozenset(
@@ -27,6 +25,9 @@ _PARAGRAPHS = frozenset(
 )
 
 _WHITE_SPACE = re.compile(r"[ \t\r\n\f]+")
+_END_OF_HIDING = re.compile(rf"</({'|'.join(sorted(_HIDING))})(?=[\s/>])", re.IGNORECASE)
+_MARK = "forefill-end:"
+_MARK_IN_TEXT = re.compile(rf"<!--{_MARK}[a-zA-Z]+-->")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,41 +48,71 @@ def html_text(markup: str) -> str:
     comments are dropped. The title, if there is one, comes first.
 
     Raises:
-        InvalidInput: This is no markup that can be parsed.
+        InvalidInput: It holds a NUL character, or is no markup that can be parsed.
     """
-    return "".join(_joined(_walk(_parsed(markup))))
+    if "\0" in markup:
+        raise InvalidInput("holds a NUL character")
+    seen = _Seen()
+    parser = etree.HTMLParser(target=seen, huge_tree=True, encoding="utf-8")
+    try:
+        parser.feed(_marked(markup).encode())
+        parser.close()
+    except etree.LxmlError as error:
+        raise InvalidInput("HTML that cannot be parsed") from error
+    return "".join(_joined(seen.nodes))
 
 
-def _parsed(markup: str) -> BeautifulSoup:
-    with warnings.catch_warnings():
-        # An XML declaration, or a text that looks like a file name, makes a page no less welcome.
-        warnings.simplefilter("ignore", category=XMLParsedAsHTMLWarning)
-        warnings.simplefilter("ignore", category=MarkupResemblesLocatorWarning)
-        try:
-            return BeautifulSoup(markup, "html.parser")
-        except ParserRejectedMarkup as error:
-            raise InvalidInput("HTML that cannot be parsed") from error
+def _marked(markup: str) -> str:
+    """Put a comment before each end of what hides its content: libxml2 passes over such an end if a `div` is open."""
+    return _END_OF_HIDING.sub(rf"<!--{_MARK}\1-->\g<0>", markup)
 
 
-def _walk(page: BeautifulSoup) -> Iterator[_Edge | str]:
-    """Yield texts and the edges between them in reading order; a page may be nested deeper than Python recurses."""
-    pending: list[PageElement | _Edge | str] = [page]
-    while pending:
-        node = pending.pop()
-        match node:
-            case _Edge():
-                yield node
-            case PreformattedString():  # comments and declarations, which are strings, too
+@dataclass(slots=True)
+class _Seen:
+    """Takes the parser's events and keeps texts and the edges between them in reading order."""
+
+    nodes: list[_Edge | str] = field(default_factory=list)
+    raw: int = 0
+    """Open elements whose content is no text."""
+    hiding: list[str] = field(default_factory=list)
+    """Open elements whose content is markup that nobody sees."""
+
+    def start(self, name: str, _attributes: object) -> None:
+        """An element begins; `br` and `hr` end at once."""
+        if name in _RAW:
+            self.raw += 1
+        elif name in _HIDING:
+            self.hiding.append(name)
+        else:
+            self._edge(_Edge(1) if name == "br" else _edges(name)[0])
+
+    def end(self, name: str) -> None:
+        """An element ends, also one that the page left open."""
+        if name in _RAW:
+            self.raw -= 1
+        elif name not in _HIDING and name != "br":
+            self._edge(_edges(name)[1])
+
+    def comment(self, text: str) -> None:
+        """A comment, maybe one of ours: the innermost element of that name hides no more."""
+        name = text.removeprefix(_MARK).lower()
+        if name != text.lower() and name in self.hiding:
+            while self.hiding.pop() != name:
                 pass
-            case str():
-                yield str(node)
-            case Tag() if node.name == "br":
-                yield _Edge(1)
-            case Tag() if node.name not in _UNSEEN:
-                before, after = _edges(node.name)
-                pending.extend((after, *reversed(node.contents), before))
-            case _:
-                pass
+
+    def data(self, text: str) -> None:
+        """Text, or part of one."""
+        if not self.raw and not self.hiding:
+            self.nodes.append(text)
+
+    def close(self) -> None:
+        """The page is over."""
+
+    def _edge(self, edge: _Edge | str) -> None:
+        if not self.hiding:
+            self.nodes.append(edge)
+        elif isinstance(edge, _Edge) and edge.preformatted:
+            self.nodes.append(_Edge(0, preformatted=edge.preformatted))
 
 
 def _edges(name: str) -> tuple[_Edge | str, _Edge | str]:
@@ -95,7 +126,7 @@ def _edges(name: str) -> tuple[_Edge | str, _Edge | str]:
     return "", " " if name in _CELLS else ""
 
 
-def _joined(nodes: Iterator[_Edge | str]) -> Iterator[str]:
+def _joined(nodes: list[_Edge | str]) -> Iterator[str]:
     """Yield the text of each block and, between two that are not empty, the widest edge."""
     block: list[str] = []
     feeds, preformatted, begun = 0, 0, False
@@ -103,7 +134,7 @@ def _joined(nodes: Iterator[_Edge | str]) -> Iterator[str]:
         if isinstance(node, str):
             block.append(node)
             continue
-        text = "".join(block)
+        text = _MARK_IN_TEXT.sub("", "".join(block))
         text = text.strip("\r\n") if preformatted else _WHITE_SPACE.sub(" ", text).strip(" ")
         if text.strip():
             yield "\n" * feeds + text if begun else text
