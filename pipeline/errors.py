@@ -77,12 +77,14 @@ class Unavailable(ForefillError):
 
     retryable: ClassVar[bool] = True
 
-    def __init__(self, message: str, *, service: str, retry_after_s: float = 1.0) -> None:
+    def __init__(self, message: str, *, service: str, retry_after_s: float = 1.0, reason: str | None = None) -> None:
         super().__init__(message)
         self.service = service
         """Which one: `database`, `broker`, `cache`, `qdrant`, `embedder`, `engine`, or `spec`, that of a corpus."""
         self.retry_after_s = retry_after_s
         """Seconds after which a retry is sensible."""
+        self.reason = reason
+        """What the service or its driver said, without secrets: for operators and logs, not for callers of HTTP."""
 
 
 class OutOfTime(BaseException):
@@ -111,3 +113,9 @@ def error_sentence(error: BaseException) -> str:
     if isinstance(error, ForefillError | OutOfTime):
         return str(error)
     return "a library panicked" if is_panic(error) else f"unexpected {type(error).__name__}"
+
+
+def operator_sentence(error: ForefillError) -> str:
+    """Return an error as operators read it: with what the service that is unavailable said."""
+    reason = error.reason if isinstance(error, Unavailable) else None
+    return f"{error}: {reason}" if reason else str(error)

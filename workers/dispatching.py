@@ -77,7 +77,11 @@ def run(settings: Settings, stop: threading.Event) -> None:
     listener = NudgeListener(settings.broker_url)
     publisher = CeleryPublisher(create_app(settings), settings.broker_url)
     dispatcher = Dispatcher(
-        database, publisher, republish_s=settings.republish_s, sweep=lambda: purge_dropped(database)
+        database,
+        publisher,
+        republish_s=settings.republish_s,
+        lease_s=settings.lease_s,
+        sweep=lambda: purge_dropped(database),
     )
     cache = open_token_writer(settings, timeout_s=_CACHE_TIMEOUT_S)
     chores = ChoreThread(choose_chores(database, cache), leads=lambda: dispatcher.leads)

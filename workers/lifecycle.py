@@ -136,14 +136,17 @@ class MainProcess:
 
     def _announce(self, name: str, queues: list[str], concurrency: int) -> None:
         database = open_database(self._settings, durable=False)
-        while True:
+        over = False
+        while not over:
             try:
                 announce_worker(database, name, queues=queues, concurrency=concurrency)
-                if self._over.wait(_ANNOUNCE_S):
-                    retire_worker(database, name)
-                    break
             except Unavailable as error:
                 _log.warning("worker.not_announced", error=str(error))
-                if self._over.wait(_ANNOUNCE_S):
-                    break
+            except Exception:  # noqa: BLE001  # a worker that is silent for good counts as dead while it works
+                _log.exception("worker.announcing_failed")
+            over = self._over.wait(_ANNOUNCE_S)
+        try:
+            retire_worker(database, name)
+        except Unavailable as error:
+            _log.warning("worker.not_retired", error=str(error))
         database.close()

@@ -3,6 +3,7 @@
 from pipeline.database.among import among
 from pipeline.database.base import Base, DocumentText, Identity, Millis, now_ms
 from pipeline.database.engines import create_database_engine
+from pipeline.database.faults import is_blameless
 from pipeline.database.units import Database, insert_missing, rows_affected, upsert
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "among",
     "create_database_engine",
     "insert_missing",
+    "is_blameless",
     "now_ms",
     "rows_affected",
     "upsert",

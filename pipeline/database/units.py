@@ -3,6 +3,7 @@
 `read` and `write` are the only ways to a connection. Nothing is computed while a writing unit is open.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -28,16 +29,20 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.types import TypeEngine
 
 from pipeline.database.base import now_ms
-from pipeline.database.engines import WRITING
-from pipeline.errors import Unavailable
+from pipeline.database.engines import WRITING, url_secrets
+from pipeline.database.faults import MEANINGS, Fault, Meaning, fault_of, reason_of
+from pipeline.errors import OutOfTime, Unavailable
+from pipeline.telemetry.logs import get_logger
 
-_RETRYABLE_STATES = ("40001", "40P01", "55P03", "57P0", "08", "53")
-"""PostgreSQL: serialization failure, deadlock, lock timeout, shutdown, connection, out of resources."""
+_log = get_logger(__name__)
+
+_HELD_UP_S = 1.0
+"""Seconds in one unit of work from which on the database is what took the time: nothing is computed in there."""
 
 
 class Database:
@@ -45,6 +50,7 @@ class Database:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._secrets = url_secrets(engine.url)
 
     @property
     def engine(self) -> Engine:
@@ -63,7 +69,7 @@ class Database:
         Raises:
             Unavailable: The database did not answer.
         """
-        with _translated(), self._engine.connect() as connection, connection.begin():
+        with self._translated(), self._engine.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
@@ -73,7 +79,7 @@ class Database:
         Raises:
             Unavailable: The database did not answer, or another writer held it too long.
         """
-        with _translated(), self._engine.connect() as connection:
+        with self._translated(), self._engine.connect() as connection:
             connection.execution_options(**{WRITING: True})
             with connection.begin():
                 yield connection
@@ -96,26 +102,30 @@ class Database:
         """Close every pooled connection."""
         self._engine.dispose()
 
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Raise what is no document's fault as `Unavailable`; leave `DATA` and `STATEMENT` as they are."""
+        begun_at = time.monotonic()
+        try:
+            yield
+        except PoolTimeout as error:
+            raise Unavailable("all database connections are in use", service="database") from error
+        except PendingRollbackError as error:  # a statement after one that lost the connection
+            raise _unavailable(MEANINGS[Fault.LOST], reason="the connection was lost") from error
+        except DBAPIError as error:
+            meaning = MEANINGS.get(fault_of(error))
+            if meaning is None:
+                raise
+            raise _unavailable(meaning, reason=reason_of(error, secrets=self._secrets)) from error
+        except OutOfTime as error:
+            if time.monotonic() - begun_at < _HELD_UP_S:
+                raise
+            raise _unavailable(MEANINGS[Fault.BUSY], reason=f"no answer in time: {error}") from error
 
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except PoolTimeout as error:
-        raise Unavailable("all database connections are in use", service="database") from error
-    except DBAPIError as error:
-        if _is_retryable(error):
-            raise Unavailable("the database is busy or unreachable", service="database") from error
-        raise
 
-
-def _is_retryable(error: DBAPIError) -> bool:
-    state = getattr(error.orig, "sqlstate", None)
-    if state is not None:
-        return str(state).startswith(_RETRYABLE_STATES)
-    if not isinstance(error, OperationalError):
-        return error.connection_invalidated
-    return "no such" not in str(error.orig)
+def _unavailable(meaning: Meaning, *, reason: str) -> Unavailable:
+    _log.warning("database.unavailable", error=meaning.sentence, reason=reason)
+    return Unavailable(meaning.sentence, service="database", retry_after_s=meaning.retry_after_s, reason=reason)
 
 
 def rows_affected(result: CursorResult[Any]) -> int:

@@ -80,6 +80,7 @@ class Dispatcher:
         publisher: JobPublisher,
         *,
         republish_s: float,
+        lease_s: float = 30.0,
         holder: str | None = None,
         sweep: Callable[[], object] | None = None,
     ) -> None:
@@ -89,6 +90,7 @@ class Dispatcher:
             database: Where jobs are.
             publisher: The way to the workers.
             republish_s: Seconds after which an unclaimed job is published again.
+            lease_s: Seconds that workers own a job without a heartbeat.
             holder: This process's name; made from host and process id by default.
             sweep: Called every ten seconds while leading, for slower housekeeping.
         """
@@ -99,6 +101,9 @@ class Dispatcher:
         self._sweep = sweep
         self._swept_at = float("-inf")
         self._leads = False
+        self._lease_s = lease_s
+        self._answered_at: float | None = None
+        self._rescues_from = float("-inf")
 
     @property
     def leads(self) -> bool:
@@ -113,9 +118,10 @@ class Dispatcher:
         """
         self._leads = False
         self._leads = lead(self._database, ROLE, holder=self._holder, lease_s=LEAD_S)
+        may_rescue = self._may_rescue()
         if not self._leads:
             return TickReport(leads=False)
-        rescued = rescue_expired(self._database)
+        rescued = rescue_expired(self._database) if may_rescue else []
         if rescued:
             _log.warning("jobs.rescued", job_ids=rescued)
         settled = settle(self._database) + settle_ranges(self._database)
@@ -151,6 +157,18 @@ class Dispatcher:
             resign(self._database, ROLE, holder=self._holder)
         except Unavailable as error:
             _log.warning("dispatcher.not_resigned", error=str(error))
+
+    def _may_rescue(self) -> bool:
+        """Note that the database has just answered; tell whether a lease that ended says something about its holder.
+
+        It does not just after this process had no answer for about as long as heartbeats are apart: holders had none
+        either, or were stopped with it. They get the time to renew what is theirs before it counts as abandoned.
+        """
+        now = time.monotonic()
+        if self._answered_at is not None and now - self._answered_at > self._lease_s / 3:
+            self._rescues_from = now + self._lease_s / 2
+        self._answered_at = now
+        return now >= self._rescues_from
 
     def _publish(self, queue: str) -> int:
         """Publish due jobs of a queue, at most about twice what its workers hold."""

@@ -44,3 +44,5 @@ class Heartbeat:
                 return  # the holder finds out by itself at its next write
             except Unavailable as error:
                 _log.warning("job.heartbeat_missed", job_id=self._job.pk, error=str(error))
+            except Exception:  # noqa: BLE001  # the next beat must follow: without one the job looks abandoned
+                _log.exception("job.heartbeat_failed", job_id=self._job.pk)

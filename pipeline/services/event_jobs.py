@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, select
 
-from pipeline.database import Database, now_ms
+from pipeline.database import Database, is_blameless, now_ms
 from pipeline.documents.corpora import filled_specs, get_corpus_by_pk
 from pipeline.documents.publication import (
     DocumentFailure,
@@ -150,7 +150,7 @@ class EventJobRunner:
         except (StaleFence, Unavailable, NotFound, ConfigurationError):
             raise  # no document is to blame
         except BaseException as error:
-            if len(works) > 1 or not is_failure(error):
+            if len(works) > 1 or is_blameless(error) or not is_failure(error):
                 raise
             _log.exception("document.failed", job_id=self._job.pk, document_pk=works[0].pk, error=type(error).__name__)
             self._store_failures([DocumentFailure(works[0], "publish", error_sentence(error), final=False)])

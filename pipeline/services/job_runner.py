@@ -1,5 +1,10 @@
 """From a job's number to its end: claim, keep the lease, run what its kind says, count the outcome."""
 
+import time
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop_after_delay, wait_exponential_jitter
+
+from pipeline.database import is_blameless
 from pipeline.errors import StaleFence, Unavailable, error_sentence, is_failure
 from pipeline.jobs.claims import ClaimedJob, claim, finish, give_back
 from pipeline.jobs.heartbeat import Heartbeat
@@ -14,6 +19,9 @@ from pipeline.telemetry import metrics
 from pipeline.telemetry.logs import get_logger
 
 _log = get_logger(__name__)
+
+_LAST_TRIES = 3
+"""Tries to give a job back when its time is over already."""
 
 
 class JobRunner:
@@ -59,23 +67,23 @@ class JobRunner:
 
     def _attempt(self, job: ClaimedJob) -> str:
         """Run a job once; whatever goes wrong, it is given back and does not wait for its lease."""
+        stop_at = time.monotonic() + self._limits.stop_after_s
         try:
             outcome = self._work(job)
         except StaleFence:
             raise
         except Unavailable as error:
-            self._outages += 1
-            delay_s = backoff_s(self._outages, cap_s=10.0)
-            self._give_back(job, f"{error.service}: {error}", delay_s=delay_s, suspects_work=False)
-            return "unavailable"
+            return self._put_off(job, f"{error.service}: {error}", stop_at=stop_at)
         except BaseException as error:
             if not is_failure(error):
                 raise
             _log.exception("job.failed", job_id=job.pk, error=type(error).__name__)
+            if job.run_id is None and is_blameless(error):
+                return self._put_off(job, f"database: {error_sentence(error)}", stop_at=stop_at)
             if job.run_id is not None and job.attempts + 1 >= FINAL_ATTEMPTS:
                 return self._give_up(job, error_sentence(error))
             delay_s = backoff_s(job.attempts + 1)
-            self._give_back(job, error_sentence(error), delay_s=delay_s, suspects_work=True)
+            self._give_back(job, error_sentence(error), delay_s=delay_s, suspects_work=True, stop_at=stop_at)
             return "failed"
         self._outages = 0
         return outcome
@@ -98,6 +106,23 @@ class JobRunner:
         settle_ranges(self._resources.database)
         return JobState.DEAD.value
 
-    def _give_back(self, job: ClaimedJob, error: str, *, delay_s: float, suspects_work: bool) -> None:
-        with self._resources.database.write() as connection:
-            give_back(connection, job, error=error, delay_s=delay_s, suspects_work=suspects_work)
+    def _put_off(self, job: ClaimedJob, error: str, *, stop_at: float) -> str:
+        """Return a job that is not to blame; wait the longer, the more jobs in a row met the same."""
+        self._outages += 1
+        delay_s = backoff_s(self._outages, cap_s=10.0)
+        self._give_back(job, error, delay_s=delay_s, suspects_work=False, stop_at=stop_at)
+        return "unavailable"
+
+    def _give_back(self, job: ClaimedJob, error: str, *, delay_s: float, suspects_work: bool, stop_at: float) -> None:
+        """Return a job, and try until its time is over.
+
+        A job that is left to its lease looks like one that killed its worker, and the document at hand is charged.
+        """
+        for attempt in Retrying(
+            retry=retry_if_exception_type(Unavailable),
+            stop=stop_after_delay(max(0.0, stop_at - time.monotonic())) & stop_after_attempt(_LAST_TRIES),
+            wait=wait_exponential_jitter(multiplier=0.05, max=1.0, jitter=0.05),
+            reraise=True,
+        ):
+            with attempt, self._resources.database.write() as connection:
+                give_back(connection, job, error=error, delay_s=delay_s, suspects_work=suspects_work)

@@ -119,6 +119,26 @@ class PostgresServer:
         """Drop a database, ending what is still connected to it."""
         self._execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
+    def execute(self, statement: str) -> None:
+        """Run a statement of a test as the server's superuser, in no test's database."""
+        self._execute(sql.SQL(statement).format())
+
+    def ensure_role(self, name: str, options: str, *, method: str) -> None:
+        """Create a role that is no superuser, if it is not there.
+
+        Args:
+            name: Of the role; it may be named in every URL.
+            options: Of `CREATE ROLE … LOGIN`.
+            method: How it logs in: `trust`, or `scram-sha-256` with a password.
+        """
+        rules = self._home / "data" / "pg_hba.conf"
+        line = f"local all {name} {method}\n"
+        if line in (said := rules.read_text()):
+            return
+        self.execute(f"CREATE ROLE {name} LOGIN {options}")
+        rules.write_text(line + said)
+        self.execute("SELECT pg_reload_conf()")
+
     def close(self) -> None:
         """End the server and delete its folder."""
         self._stack.close()
