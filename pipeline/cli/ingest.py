@@ -15,6 +15,7 @@ from pipeline.cli.output import Output
 from pipeline.cli.patience import patiently
 from pipeline.cli.progress import show_progress
 from pipeline.database import Database
+from pipeline.documents.readers import say_left_out
 from pipeline.documents.validation import DocumentLimits, check_corpus_name
 from pipeline.errors import InvalidInput
 from pipeline.factory import open_ingestion
@@ -115,6 +116,7 @@ def _answer(run: OpenRun, tally: Tally, *, seconds: float) -> JsonObject:
         "unchanged": len(run.given) - len(run.changed),
         "broken": tally.broken,
         "repeated": tally.documents - len(run.given),
+        "left_out": dict(sorted(tally.left_out.items())),
         "seconds": round(seconds, 3),
     }
 
@@ -122,6 +124,8 @@ def _answer(run: OpenRun, tally: Tally, *, seconds: float) -> JsonObject:
 def _say(answer: JsonObject, tally: Tally, output: Output) -> None:
     for name, times in sorted(tally.ignored_fields.items()):
         output.note(f"field {name!r} is none of id, text and metadata: ignored in {times:,} lines")
+    if tally.left_out:
+        output.note(f"left out of the folders: {say_left_out(tally.left_out)}")
     if answer["repeated"]:
         output.note(f"the same id came again {answer['repeated']:,} times: the last document of each id wins")
     output.line(

@@ -17,6 +17,7 @@ from pipeline.documents.readers import (
     STANDARD_INPUT,
     BrokenLine,
     DocumentReader,
+    FolderReader,
     JsonLinesReader,
     SourceDocument,
     open_reader,
@@ -35,6 +36,8 @@ class Tally:
     broken: int = 0
     ignored_fields: Counter[str] = field(default_factory=Counter)
     """Fields of JSON lines that are none of a document's, and how often they came."""
+    left_out: Counter[str] = field(default_factory=Counter)
+    """What folders hold besides: endings of files, or what else kept them out, and how often they came."""
 
 
 @dataclass(slots=True)
@@ -52,13 +55,14 @@ class Inputs:
 
         Raises:
             BadParameter: Standard input is named twice.
-            InvalidInput: A path does not exist.
+            InvalidInput: A path does not exist, or is a folder without anything to read.
         """
         if list(paths).count(STANDARD_INPUT) > 1:
             raise typer.BadParameter("standard input can be read once only")
         for path in paths:
-            with open_reader(path, limits=limits):
-                pass
+            with open_reader(path, limits=limits) as reader:
+                if isinstance(reader, FolderReader):
+                    reader.require_documents()
         return cls(paths, limits)
 
     @contextlib.contextmanager
@@ -119,6 +123,7 @@ class Reading:
                 yield item
             finished_bytes += reader.bytes_read
             self.tally.ignored_fields.update(reader.ignored_fields)
+            self.tally.left_out.update(reader.left_out)
 
     def _show(self, read_bytes: int) -> None:
         share = read_bytes / self._total_bytes if self._total_bytes else None

@@ -4,11 +4,12 @@ A reader does not stop at bad input: what cannot be a document comes out as a `B
 goes on. Which rules a document must meet is said in `validation`. A reader can be gone through once.
 """
 
+import contextlib
 import os
 import stat
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +26,13 @@ JSON_LINES_SUFFIXES = frozenset({".jsonl", ".ndjson"})
 HTML_SUFFIXES = frozenset({".html", ".htm"})
 DOCUMENT_SUFFIXES = HTML_SUFFIXES | {".md", ".txt", ".rst"}
 
+HIDDEN = "hidden"
+LINKED_FOLDER = "linked folders"
+NO_ENDING = "without ending"
+OTHER_ENDINGS = "other endings"
+"""What else than an ending is counted of what a folder holds besides; endings begin with a dot."""
+
+_MAX_ENDING = 32
 _FIELDS = frozenset({"id", "text", "metadata"})
 _MAX_NAMES = 32
 _SKIP_BYTES = 1024 * 1024
@@ -87,6 +95,9 @@ class DocumentReader(Protocol):
     ignored_fields: Counter[str]
     """Top-level JSON fields met so far that are none of a document's, and how often; at most 32 names are kept."""
 
+    left_out: Counter[str]
+    """What was met and not read, by ending or by what else kept it out; about 32 names are kept."""
+
     bytes_read: int
     """How far it has come."""
 
@@ -130,6 +141,7 @@ class _Progress:
 
     def __init__(self, *, total_bytes: int | None = None) -> None:
         self.ignored_fields: Counter[str] = Counter()
+        self.left_out: Counter[str] = Counter()
         self.bytes_read = 0
         self.total_bytes = total_bytes
 
@@ -206,9 +218,9 @@ class JsonLinesReader(_Progress):
 
 
 class FolderReader(_Progress):
-    """Reads the documents under a folder, in the order of their ids: POSIX paths relative to it.
+    """Reads the documents under a folder in the order of their ids: POSIX paths relative to it, UTF-8 on every host.
 
-    Left out without a word: names that start with a dot, files with other endings, folders that are symbolic links.
+    Left out and counted: names that start with a dot, files with other endings, folders that are symbolic links.
     Symbolic links to files are read unless they lead out of the folder.
     """
 
@@ -223,18 +235,35 @@ class FolderReader(_Progress):
         super().__init__()
         self._root = root
         self._limits = limits
-        self._only = only
+        self._only = None if only is None else _from_host(only)
 
     def __iter__(self) -> Iterator[SourceItem]:
         """Yield documents and unreadable files."""
         if self._only is not None:
             yield self._item(self._only)
             return
+        for path in self._visited():
+            yield path if isinstance(path, BrokenLine) else self._item(path)
+
+    def require_documents(self) -> None:
+        """Refuse a folder without anything to read; what cannot be read counts, since it will be reported.
+
+        Raises:
+            InvalidInput: It says what there is instead, and what is read.
+        """
+        if self._only is None and next(self._visited(), None) is None:
+            known = " ".join(sorted(DOCUMENT_SUFFIXES))
+            found = f"left out: {say_left_out(self.left_out)}" if self.left_out else "it is empty"
+            source = _printable(self._root)
+            raise InvalidInput(f"{source} holds nothing that is read ({known}); {found}", item=source)
+
+    def _visited(self) -> Iterator[str | BrokenLine]:
+        """Yield the path of each file to read, and each folder that cannot be listed."""
         pending = [""]
         while pending:
             relative = pending.pop()
             if relative and not relative.endswith("/"):
-                yield self._item(relative)
+                yield relative
                 continue
             try:
                 pending.extend(reversed(self._listed(relative)))
@@ -244,15 +273,22 @@ class FolderReader(_Progress):
     def _listed(self, folder: str) -> list[str]:
         """Return the paths in a folder that are to be visited, sorted; folders end in `/`."""
         paths = []
-        with os.scandir(self._root / folder) as entries:
+        with os.scandir(self._path(folder)) as entries:
             for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    paths.append(f"{folder}{entry.name}/")
-                elif _suffix(entry.name) in DOCUMENT_SUFFIXES:
-                    paths.append(folder + entry.name)
+                name = _from_host(entry.name)
+                reason = _why_left_out(entry, name)
+                if reason is not None:
+                    self._leave_out(reason)
+                else:
+                    paths.append(f"{folder}{name}/" if entry.is_dir(follow_symlinks=False) else folder + name)
         return sorted(paths)
+
+    def _leave_out(self, reason: str) -> None:
+        known = reason in self.left_out or len(self.left_out) < _MAX_NAMES
+        self.left_out[reason if known else OTHER_ENDINGS] += 1
+
+    def _path(self, relative: str) -> Path:
+        return self._root / os.fsdecode(relative.encode(errors="surrogateescape"))
 
     def _item(self, relative: str) -> SourceItem:
         try:
@@ -267,7 +303,7 @@ class FolderReader(_Progress):
         return SourceDocument(relative, text)
 
     def _text(self, relative: str) -> str:
-        path = self._root / relative
+        path = self._path(relative)
         if not stat.S_ISREG(path.stat().st_mode):
             raise InvalidInput("is not a regular file")
         if self._only is None and path.is_symlink() and not path.resolve().is_relative_to(self._root.resolve()):
@@ -285,11 +321,38 @@ class FolderReader(_Progress):
         return html_text(decode_page(content))
 
     def _broken(self, relative: str, reason: str) -> BrokenLine:
-        return BrokenLine(_printable(self._root / relative), None, reason)
+        return BrokenLine(_printable(self._path(relative)), None, reason)
+
+
+def say_left_out(left_out: Mapping[str, int]) -> str:
+    """Return what a folder holds besides in one line, the most frequent first."""
+    order = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{count:,} {reason}" for reason, count in order)
+
+
+def _why_left_out(entry: "os.DirEntry[str]", name: str) -> str | None:
+    """Return the ending of a file that is not read, or what else keeps an entry out; None for what is visited."""
+    if name.startswith("."):
+        return HIDDEN
+    if entry.is_dir(follow_symlinks=False):
+        return None
+    suffix = _suffix(name)
+    if suffix in DOCUMENT_SUFFIXES:
+        return None
+    with contextlib.suppress(OSError):  # a link to itself leads nowhere
+        if entry.is_symlink() and entry.is_dir():
+            return LINKED_FOLDER
+    shown = suffix.encode(errors="backslashreplace").decode()
+    return shown if 0 < len(shown) <= _MAX_ENDING else NO_ENDING
 
 
 def _suffix(name: str) -> str:
     return Path(name).suffix.lower()
+
+
+def _from_host(name: str) -> str:
+    """Return a name of the file system as text in UTF-8, whatever encoding the host's locale gives to names."""
+    return os.fsencode(name).decode(errors="surrogateescape")
 
 
 def _printable(path: Path) -> str:

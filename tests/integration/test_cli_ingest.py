@@ -107,6 +107,19 @@ def test_folders_become_documents_named_by_their_path(commands: Commands, tmp_pa
     (folder / "image.png").write_bytes(b"\x89PNG")
     answer = commands.answer("ingest", str(folder), "--corpus", "docs")
     assert sorted(document["id"] for document in answer["documents"]) == ["deep/page.html", "read me.md"]
+    assert answer["left_out"] == {".png": 1}
+
+
+def test_a_folder_without_anything_to_read_is_an_error_and_makes_no_run(
+    commands: Commands, database: Database, tmp_path: Path
+) -> None:
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    (folder / "scan.pdf").touch()
+    done = commands.run("ingest", str(folder), "--corpus", "docs")
+    assert done.returncode == 1
+    assert "holds nothing that is read (.htm .html .md .rst .txt); left out: 1 .pdf" in done.stderr
+    assert count(database, "SELECT (SELECT count(*) FROM corpora) + (SELECT count(*) FROM runs)") == 0
 
 
 @pytest.mark.parametrize(

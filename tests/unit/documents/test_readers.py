@@ -2,6 +2,8 @@
 
 import io
 import os
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -9,7 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.documents.readers import BrokenLine, JsonLinesReader, SourceDocument, SourceItem, open_reader
+from pipeline.documents.readers import (
+    BrokenLine,
+    FolderReader,
+    JsonLinesReader,
+    SourceDocument,
+    SourceItem,
+    open_reader,
+    say_left_out,
+)
 from pipeline.documents.validation import DocumentLimits
 from pipeline.errors import InvalidInput
 from tests.support.sample import DOCUMENTS
@@ -166,6 +176,57 @@ def test_links_are_followed_to_files_in_the_folder_only(tmp_path: Path) -> None:
     items = read_path(root)
     assert ids(items) == ["inside.md", "sub/real.md"]
     assert [report.reason for report in broken(items)] == ["is a symbolic link that leaves the folder"]
+
+
+def test_what_a_folder_holds_besides_is_counted(tmp_path: Path) -> None:
+    for name in ("a.md", "b.PDF", "sub/c.pdf", "sub/d.py", ".hidden.md", "README", "sub/.git/e.md", f"f.{'x' * 40}"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("text")
+    (tmp_path / "loop").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "self").symlink_to("self")
+    (tmp_path / os.fsdecode(b"g.\xff")).write_text("text")
+    with open_reader(tmp_path, limits=LIMITS) as reader:
+        assert ids(list(reader)) == ["a.md"]
+    expected = {".pdf": 2, ".py": 1, ".\\udcff": 1, "hidden": 2, "linked folders": 1, "without ending": 3}
+    assert dict(reader.left_out) == expected
+    assert say_left_out(reader.left_out).startswith("3 without ending, 2 .pdf, 2 hidden, 1 .")
+
+
+def test_endings_of_what_is_left_out_do_not_pile_up(tmp_path: Path) -> None:
+    for number in range(100):
+        (tmp_path / f"a.{number}").touch()
+    with open_reader(tmp_path, limits=LIMITS) as reader:
+        assert list(reader) == []
+    assert (len(reader.left_out), reader.left_out["other endings"]) == (33, 68)
+
+
+@pytest.mark.parametrize(
+    ("names", "found"), [((), "it is empty"), (("a.pdf", "b/c.pdf", "d"), "left out: 2 .pdf, 1 without ending")]
+)
+def test_a_folder_without_anything_to_read_is_refused(tmp_path: Path, names: tuple[str, ...], found: str) -> None:
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    reader = FolderReader(tmp_path, limits=LIMITS)
+    with pytest.raises(InvalidInput, match="holds nothing that is read") as caught:
+        reader.require_documents()
+    assert found in str(caught.value)
+    assert ".htm .html .md .rst .txt" in str(caught.value)
+
+
+def test_a_document_has_the_same_id_whatever_the_locale_of_the_host(tmp_path: Path) -> None:
+    (tmp_path / "tür").mkdir()
+    (tmp_path / "tür" / "é.md").write_text("é", encoding="utf-8")
+    script = (
+        "import sys; from pathlib import Path; from pipeline.documents.readers import *; "
+        "reader = FolderReader(Path(sys.argv[1]), limits=DocumentLimits(max_text_bytes=9, max_metadata_bytes=9)); "
+        "print(ascii(list(reader)))"
+    )
+    environment = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], env=os.environ | environment, capture_output=True, check=True
+    )
+    assert done.stdout.decode().strip() == ascii([SourceDocument("tür/é.md", "é")])
 
 
 def test_a_single_document_is_named_by_its_file(tmp_path: Path) -> None:
