@@ -20,6 +20,9 @@ T = TypeVar("T")
 PING_S = 10.0
 """Seconds of silence after which a comment is sent, so that nobody between takes the connection for dead."""
 
+CALLER_LEFT = 499
+"""For the log of whoever counts statuses: nobody is there to read it."""
+
 _PING = b": waiting\n\n"
 
 
@@ -76,7 +79,7 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
         ClientDisconnect: The caller left.
     """
     working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_left(request))
+    leaving = asyncio.ensure_future(caller_left(request))
     try:
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -87,7 +90,8 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
     return working.result()
 
 
-async def _left(request: Request) -> None:
+async def caller_left(request: Request) -> None:
+    """Return when a caller has left, whose body was read already."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 

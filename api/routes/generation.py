@@ -10,17 +10,13 @@ from api.bodies import JsonRoute, json_answer
 from api.dependencies import Context, CurrentCaller
 from api.errors import problem_of
 from api.schemas import GenerateBody
-from api.streaming import EventStream, event, while_connected
+from api.streaming import CALLER_LEFT, EventStream, event, while_connected
 from pipeline.errors import ForefillError
 from pipeline.services.generating import Generated, Part
 from pipeline.services.presenting import JsonObject, json_line
 from pipeline.services.presenting_generation import generated_object, piece_object
 
 router = APIRouter(prefix="/v1/generate", tags=["generation"], route_class=JsonRoute)
-
-
-_CALLER_LEFT = 499
-"""For the log of whoever counts statuses: nobody is there to read it."""
 
 
 @router.post("")
@@ -38,7 +34,7 @@ async def generate(context: Context, caller: CurrentCaller, request: Request, bo
         parts = context.generation.stream(asked)
         first = await while_connected(request, _first(parts))
     except ClientDisconnect:
-        return Response(status_code=_CALLER_LEFT)
+        return Response(status_code=CALLER_LEFT)
     return EventStream(_events(first, parts, body))
 
 

@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from functools import partial
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
+from starlette.requests import ClientDisconnect
 
 from api.bodies import JsonRoute, json_answer
 from api.dependencies import ApiContext, Context, CurrentCaller
 from api.routes.specs import SpecId
 from api.schemas import SpecCorpusBody
-from api.validating import in_own_thread, one_at_a_time, validate_elsewhere
+from api.streaming import CALLER_LEFT
+from api.validating import Validation, while_wanted
 from pipeline.documents.caching import CachingOff
 from pipeline.errors import Unavailable
 from pipeline.services.presenting import spec_object
@@ -23,7 +25,7 @@ _LOOK_AGAIN_S = 5.0
 
 @router.post("/{spec_id:path}/enable")
 async def enable_spec(
-    context: Context, caller: CurrentCaller, spec_id: SpecId, body: SpecCorpusBody | None = None
+    request: Request, context: Context, caller: CurrentCaller, spec_id: SpecId, body: SpecCorpusBody | None = None
 ) -> Response:
     """Verify the corpus (503 while that goes on), validate the spec again, and switch its caching on (200)."""
     corpora = caller.corpora
@@ -33,8 +35,12 @@ async def enable_spec(
     found = await context.in_thread(lambda: find_caching_off(context.database, spec_id, corpora=corpora))
     await _require_verified(context, found)
     if found:
-        async with one_at_a_time():
-            await in_own_thread(lambda: _enable(context, spec_id, found))
+        contexts = context.settings.spec_validation_contexts
+        try:
+            work = partial(_enable, context, spec_id, found)
+            await while_wanted(request, work, contexts=contexts)
+        except ClientDisconnect:
+            return Response(status_code=CALLER_LEFT)
         await context.read_path.configuration.refresh()
     (report,) = await context.select(lambda connection: list_specs(connection, only=spec_id, corpora=caller.corpora))
     return json_answer(spec_object(report))
@@ -57,14 +63,13 @@ async def _require_verified(context: ApiContext, found: Sequence[CachingOff]) ->
         )
 
 
-def _enable(context: ApiContext, spec_id: str, found: Sequence[CachingOff]) -> None:
-    contexts = context.settings.spec_validation_contexts
+def _enable(context: ApiContext, spec_id: str, found: Sequence[CachingOff], validation: Validation) -> None:
     validate_again(
         context.database,
         spec_id,
-        contexts=contexts,
+        contexts=context.settings.spec_validation_contexts,
         corpora=[off.corpus for off in found],
-        validate=partial(validate_elsewhere, contexts=contexts),
+        validate=validation.validate,
     )
     for off in found:
         enable(context.database, off)

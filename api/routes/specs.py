@@ -1,16 +1,17 @@
 """Token specs: listing, reading and adding them."""
 
-from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
+from starlette.requests import ClientDisconnect
 
 from api.bodies import JsonRoute, json_answer
 from api.dependencies import Context, CurrentCaller
 from api.paging import After, Limit
 from api.paths import decode_segment
 from api.schemas import SpecBody
-from api.validating import in_own_thread, one_at_a_time, validate_elsewhere
+from api.streaming import CALLER_LEFT
+from api.validating import Validation, while_wanted
 from pipeline.documents.validation import shown
 from pipeline.errors import NotFound
 from pipeline.services.presenting import page_object, spec_object, validation_object
@@ -55,28 +56,30 @@ async def show(context: Context, caller: CurrentCaller, spec_id: SpecId) -> Resp
 
 
 @router.post("", status_code=201)
-async def add(context: Context, caller: CurrentCaller, body: SpecBody) -> Response:
+async def add(request: Request, context: Context, caller: CurrentCaller, body: SpecBody) -> Response:
     """Validate a spec and add it (201), or say that it was there (200). Takes some ten seconds.
 
     Validating happens in a process of its own: questions are answered meanwhile. One at a time, the next is told to
-    come back.
+    come back. A caller who leaves ends it.
     """
-    async with one_at_a_time():
-        contexts = context.settings.spec_validation_contexts
+    contexts = context.settings.spec_validation_contexts
 
-        def work() -> tuple[object, int]:
-            added = add_spec(
-                context.database,
-                body.to_spec(),
-                contexts=contexts,
-                corpora=caller.corpora,
-                validate=partial(validate_elsewhere, contexts=contexts),
-            )
-            with context.database.read() as connection:
-                (report,) = list_specs(connection, only=added.spec_id, corpora=caller.corpora)
-            validation = None if added.report is None else validation_object(added.report)
-            answer = {**spec_object(report), "created": added.created, "validation": validation}
-            return answer, 201 if added.created else 200
+    def work(validation: Validation) -> tuple[object, int]:
+        added = add_spec(
+            context.database,
+            body.to_spec(),
+            contexts=contexts,
+            corpora=caller.corpora,
+            validate=validation.validate,
+        )
+        with context.database.read() as connection:
+            (report,) = list_specs(connection, only=added.spec_id, corpora=caller.corpora)
+        tried = None if added.report is None else validation_object(added.report)
+        answer = {**spec_object(report), "created": added.created, "validation": tried}
+        return answer, 201 if added.created else 200
 
-        answer, status = await in_own_thread(work)
+    try:
+        answer, status = await while_wanted(request, work, contexts=contexts)
+    except ClientDisconnect:
+        return Response(status_code=CALLER_LEFT)
     return json_answer(answer, status=status)

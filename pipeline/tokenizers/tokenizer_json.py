@@ -5,7 +5,7 @@ tokens such as `<think>` alive. What cannot be exact piece by piece is refused h
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,9 @@ from pipeline.tokenizers.tokenizer import TokenizerIdentity
 
 MAX_TOKENIZER_BYTES = 32 * 1024 * 1024
 """Bytes of a file's content."""
+
+MAX_TOKENIZER_DEPTH = 64
+"""Objects and lists within one another; models' own files have ten. The library reads 128."""
 
 _NORMALIZERS = frozenset(("NFC", "NFD", "NFKC", "NFKD"))
 _SPLITTERS = frozenset(("Split", "Digits", "Punctuation", "ByteLevel"))
@@ -89,7 +92,22 @@ def _parse(content: bytes) -> dict[str, Any]:
         raise _refused(str(error)) from error
     if not isinstance(file, dict) or "model" not in file:
         raise _refused("is no Hugging Face tokenizer.json: it has no `model`")
+    _check_depth(file)
     return file
+
+
+def _check_depth(file: dict[str, Any]) -> None:
+    """Refuse what is too deep for everything that goes through a file part by part, before anything does."""
+    level: list[Any] = [file]
+    for _ in range(MAX_TOKENIZER_DEPTH):
+        level = [inner for outer in level for inner in _inner(outer) if isinstance(inner, dict | list)]
+        if not level:
+            return
+    raise _refused(f"is nested more than {MAX_TOKENIZER_DEPTH} deep")
+
+
+def _inner(outer: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return outer.values() if isinstance(outer, dict) else outer
 
 
 def _check_model(model: Any) -> dict[str, Any]:

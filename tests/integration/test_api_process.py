@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import orjson
 import pytest
 
 from tests.support.lonely_api import LonelyApi
-from tests.support.ports import LOOPBACK
+from tests.support.polling import eventually
+from tests.support.ports import LOOPBACK, NO_TLS
 from tests.support.processes import Processes
 
 
@@ -117,3 +119,25 @@ def test_a_client_that_sends_slowly_holds_nobody_up(api: LonelyApi) -> None:
         thread.join(timeout=10)
         assert answers == [200]
         assert process.terminate(timeout_s=15) == 0
+
+
+def test_a_validation_ends_when_its_caller_leaves_and_the_next_one_begins(api: LonelyApi) -> None:
+    process = api.start(FOREFILL_SPEC_VALIDATION_CONTEXTS="10000000")  # hours
+    frame = {"name": "own", "prefix": [], "header": "Source {n}\n", "separator": "\n\n", "question_prefix": "\n\n"}
+    body = orjson.dumps({"source": "tiktoken", "encoding": "o200k_base", "frame": {**frame, "suffix": []}})
+    other = {"source": "hf", "tokenizer_json": "{}", "frame": "plain"}
+
+    def next_one() -> int:
+        return httpx.post(f"{api.url}/v1/specs", json=other, timeout=30.0, verify=NO_TLS).status_code
+
+    with socket.create_connection((LOOPBACK, api.port)) as leaving:
+        leaving.sendall(
+            b"POST /v1/specs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+        )
+        eventually(lambda: next_one() == 503, timeout_s=30)
+        eventually(lambda: len(process.children()) == 1, timeout_s=30)
+    eventually(lambda: next_one() == 422, timeout_s=15)
+    assert process.children() == []
+    assert "Traceback" not in process.log()
+    assert httpx.get(f"{api.url}/v1/specs", verify=NO_TLS).json()["specs"] == []

@@ -10,9 +10,10 @@ import pytest
 from pipeline.framing import Control, Text, packaged_frame, reference_ids
 from pipeline.tokenizers import build_spec, load_hf
 from tests.support.api_world import ApiWorld, open_api_world
-from tests.unit.tokenizers.hf_files import added, tokenizer_json, with_added
+from tests.unit.tokenizers.hf_files import added, nested, tokenizer_json, with_added, with_part
 
 SMALL = tokenizer_json("small")
+NESTED = tokenizer_json("small", with_part("pre_tokenizer", nested(400))).decode()
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +95,9 @@ def test_a_chat_template_is_compared_as_text_or_in_its_configuration(world: ApiW
         ({"source": "hf", "tokenizer_json": {}, "frame": "plain"}, 422, "has no `model`"),
         ({"source": "hf", "tokenizer_json": [], "frame": "plain"}, 422, "tokenizer_json"),
         ({"source": "hf", "tokenizer_json": "\ud800", "frame": "plain"}, 422, "not UTF-8"),
+        ({"source": "hf", "tokenizer_json": NESTED, "frame": "plain"}, 422, "nested more than 200 deep"),
+        ({"source": "hf", "tokenizer_json": json.loads(NESTED), "frame": "plain"}, 422, "nested more than 200 deep"),
+        ({"source": "hf", "tokenizer_json": "{}", "frame": nested(400)}, 422, "nested more than 200 deep"),
         ({"source": "tiktoken", "encoding": "none", "frame": "plain"}, 422, "unknown encoding 'none'"),
         ({"source": "tiktoken", "encoding": "cl100k_base", "frame": "none"}, 422, "unknown frame 'none'"),
         ({"source": "tiktoken", "encoding": "cl100k_base", "frame": {}}, 422, "exactly the fields"),

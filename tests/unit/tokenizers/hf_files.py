@@ -88,6 +88,14 @@ def with_part(name: str, value: Any) -> Callable[[dict[str, Any]], None]:
     return change
 
 
+def nested(depth: int) -> dict[str, Any]:
+    """Return a pre-tokenizer within so many Sequences."""
+    part: dict[str, Any] = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    for _ in range(depth):
+        part = {"type": "Sequence", "pretokenizers": [part]}
+    return part
+
+
 def without_bytes(spelled: Sequence[str]) -> Callable[[dict[str, Any]], None]:
     """Return a change that takes single-byte tokens out of the vocabulary, and the merges that need them."""
 

@@ -9,8 +9,9 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from pipeline.errors import ExactnessError, InvalidInput, TooLarge
 from pipeline.framing import packaged_frame
 from pipeline.tokenizers import MAX_TOKENIZER_BYTES, build_spec, load_hf, parse_tokenizer_json
+from pipeline.tokenizers.tokenizer_json import MAX_TOKENIZER_DEPTH
 from tests.support import sample
-from tests.unit.tokenizers.hf_files import added, tokenizer_json, with_added, with_part
+from tests.unit.tokenizers.hf_files import added, nested, tokenizer_json, with_added, with_part
 
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 
@@ -150,3 +151,16 @@ def test_a_frame_that_the_tokenizer_does_not_cut_is_refused_with_the_example() -
         ExactnessError, match=r"prefix of frame plain: .*\\n\\nD' ends in the ids \[.*\\n\\n' ends in the ids"
     ):
         build_spec(load_hf(tokenizer_json(), name="gpt2"), frame=packaged_frame("plain"))
+
+
+@pytest.mark.parametrize("place", ["pre_tokenizer", "normalizer", "decoder", "model.more"])
+@pytest.mark.parametrize("depth", [MAX_TOKENIZER_DEPTH // 2, 95, 400, 5000])
+def test_nesting_over_the_limit_is_refused_in_one_sentence(place: str, depth: int) -> None:
+    parts = b'{"type":"Sequence","pretokenizers":[' * depth + b"{}" + b"]}" * depth
+    content = tokenizer_json("small", with_part(place, "HERE")).replace(b'"HERE"', parts)
+    with pytest.raises(InvalidInput, match=r"^this tokenizer\.json is (not JSON: )?nested more than (64|200) deep$"):
+        load_hf(content, name="deep")
+
+
+def test_nesting_within_the_limit_is_loaded() -> None:
+    assert load_hf(tokenizer_json("small", with_part("pre_tokenizer", nested(25))), name="deep").encode("a b").size
