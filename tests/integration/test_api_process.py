@@ -10,6 +10,7 @@ import httpx
 import orjson
 import pytest
 
+from pipeline.framing import packaged_frame
 from tests.support.lonely_api import LonelyApi
 from tests.support.polling import eventually
 from tests.support.ports import LOOPBACK, NO_TLS
@@ -123,8 +124,8 @@ def test_a_client_that_sends_slowly_holds_nobody_up(api: LonelyApi) -> None:
 
 def test_a_validation_ends_when_its_caller_leaves_and_the_next_one_begins(api: LonelyApi) -> None:
     process = api.start(FOREFILL_SPEC_VALIDATION_CONTEXTS="10000000")  # hours
-    frame = {"name": "own", "prefix": [], "header": "Source {n}\n", "separator": "\n\n", "question_prefix": "\n\n"}
-    body = orjson.dumps({"source": "tiktoken", "encoding": "o200k_base", "frame": {**frame, "suffix": []}})
+    frame = orjson.loads(packaged_frame("plain").canonical_json()) | {"name": "own"}
+    body = orjson.dumps({"source": "tiktoken", "encoding": "o200k_base", "frame": frame})
     other = {"source": "hf", "tokenizer_json": "{}", "frame": "plain"}
 
     def next_one() -> int:
