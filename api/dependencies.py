@@ -33,6 +33,7 @@ from pipeline.factory import (
     open_token_writer,
 )
 from pipeline.jobs.redis_nudge import Nudger
+from pipeline.services.diagnosis.database_writes import DatabaseWriteProbe
 from pipeline.services.diagnosis.redis_writes import WriteProbe
 from pipeline.services.generating import GenerationService
 from pipeline.services.ingestion import CorpusDefaults, IngestionService
@@ -66,6 +67,7 @@ class ApiContext:
     ingestion: IngestionService
     defaults: CorpusDefaults
     cache: RedisTokenWriter
+    database_writes: DatabaseWriteProbe
     cache_writes: WriteProbe
     broker_writes: WriteProbe
     nudger: Nudger
@@ -133,6 +135,7 @@ async def open_context(settings: Settings) -> AsyncIterator[ApiContext]:
             ingestion=IngestionService(database, defaults=defaults, nudge=nudger.nudge),
             defaults=defaults,
             cache=cache,
+            database_writes=DatabaseWriteProbe(database),
             cache_writes=cache_writes,
             broker_writes=broker_writes,
             nudger=nudger,

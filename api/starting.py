@@ -3,7 +3,7 @@
 from api.hosts import is_loopback_address
 from pipeline.database import Database
 from pipeline.documents.access import list_keys
-from pipeline.errors import ConfigurationError, Unavailable
+from pipeline.errors import ConfigurationError, Unavailable, operator_sentence
 from pipeline.factory import open_database, require_schema
 from pipeline.settings import Settings
 from pipeline.telemetry.logs import get_logger
@@ -39,7 +39,7 @@ def check_start(host: str, database: Database) -> None:
         with database.read() as connection:
             has_keys = bool(list_keys(connection, revoked=False))
     except Unavailable as error:
-        _log.warning("api.starts_without_database", error=str(error))
+        _log.warning("api.starts_without_database", error=operator_sentence(error))
         return
     check_host(host, has_keys=has_keys)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from sqlalchemy import Connection
 
 from pipeline.database import Database, create_database_engine
-from pipeline.errors import ForefillError
+from pipeline.errors import ForefillError, operator_sentence
 from pipeline.jobs.dispatcher import ROLE
 from pipeline.jobs.presence import BEAT_PREFIX, find_leader, list_beats, list_workers
 from pipeline.settings import load_settings
@@ -55,7 +55,7 @@ def main() -> str | None:
         with database.read() as connection:
             return _CHECKS[name](connection, *arguments)
     except ForefillError as error:
-        return str(error)
+        return operator_sentence(error)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from api.bodies import JsonRoute, json_answer
 from api.dependencies import ApiContext, Context, CurrentCaller
 from api.errors import problem
 from api.status_page import StatusView, load_status, render_status
-from pipeline.errors import ConfigurationError, ForefillError, Unavailable
+from pipeline.errors import ConfigurationError, ForefillError, Unavailable, operator_sentence
 from pipeline.services.gauges import refresh_gauges
 from pipeline.services.presenting import JsonObject
 from pipeline.telemetry.logs import get_logger
@@ -27,6 +27,7 @@ _log = get_logger(__name__)
 router = APIRouter(tags=["health"], route_class=JsonRoute)
 
 _CHECK_TIMEOUT_S = 2.0
+_WRITE_TIMEOUT_S = 1.0
 _PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
@@ -42,6 +43,8 @@ class _Check:
 
 async def _ask_database(context: ApiContext) -> None:
     await anyio.to_thread.run_sync(context.database.ping, abandon_on_cancel=True)
+    with anyio.move_on_after(_WRITE_TIMEOUT_S):  # another writer may be at it; what comes later is said next time
+        await anyio.to_thread.run_sync(context.database_writes.require_writes, abandon_on_cancel=True)
 
 
 async def _ask_cache(context: ApiContext) -> None:
@@ -70,7 +73,7 @@ async def _ask_golden_ids(context: ApiContext) -> None:
 
 
 _CHECKS = (
-    _Check("database", _ask_database, required=False),  # writes say by themselves that it is away
+    _Check("database", _ask_database, required=False),  # not ok, too, when it answers and takes no writes
     _Check("cache", _ask_cache, required=False),  # not ok, too, when it answers and takes no writes
     _Check("broker", _ask_broker, required=False),
     _Check("qdrant", _ask_qdrant),
@@ -121,7 +124,7 @@ async def _look(check: _Check, context: ApiContext) -> JsonObject:
     except TimeoutError:
         return {"ok": False, "reason": f"no answer within {_CHECK_TIMEOUT_S:g} s"}
     except ForefillError as error:
-        return {"ok": False, "reason": str(error)}
+        return {"ok": False, "reason": operator_sentence(error)}
     return {"ok": True}
 
 

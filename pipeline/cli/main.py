@@ -14,7 +14,7 @@ import typer
 from sqlalchemy.exc import DBAPIError
 
 from pipeline.cli.invocation import new_group
-from pipeline.errors import ForefillError
+from pipeline.errors import ForefillError, operator_sentence
 from pipeline.loading import collector_at_rest
 
 COMMANDS = {
@@ -102,6 +102,8 @@ def _sentence(error: Exception) -> str:
     match error:
         case DBAPIError():
             return f"the database refused: {error.orig}"
+        case ForefillError():
+            return operator_sentence(error)
         case OSError():
             reason = error.strerror or type(error).__name__
             return f"{error.filename}: {reason}" if error.filename else reason

@@ -3,7 +3,7 @@
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
 from pipeline.cli.output import Output
-from pipeline.errors import Unavailable
+from pipeline.errors import Unavailable, operator_sentence
 
 PATIENCE_S = 60.0
 """Seconds after which a service that stays away is an error."""
@@ -18,8 +18,9 @@ def patiently(output: Output, *, patience_s: float = PATIENCE_S) -> Retrying:
     """
 
     def say(state: RetryCallState) -> None:
-        if state.attempt_number == 1 and state.outcome is not None:
-            output.note(f"{state.outcome.exception()}; trying again for {patience_s:.0f} s")
+        error = state.outcome.exception() if state.outcome is not None else None
+        if state.attempt_number == 1 and isinstance(error, Unavailable):
+            output.note(f"{operator_sentence(error)}; trying again for {patience_s:.0f} s")
 
     return Retrying(
         retry=retry_if_exception_type(Unavailable),

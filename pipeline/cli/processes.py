@@ -16,7 +16,7 @@ from pipeline.cli.invocation import Call, command, require_database_file, requir
 from pipeline.cli.stack.flower_conf import FlowerOptions, flower_arguments, write_flower_conf
 from pipeline.cli.stack.worker_metrics import worker_environment
 from pipeline.database import Database, create_database_engine
-from pipeline.errors import Unavailable
+from pipeline.errors import Unavailable, operator_sentence
 from pipeline.jobs.store import QUEUES
 from pipeline.settings import Settings
 
@@ -143,7 +143,7 @@ def _check_schema(settings: Settings) -> None:
     try:
         require_newest(database)
     except Unavailable as error:
-        print(f"forefill: {error}; starting all the same", file=sys.stderr)  # noqa: T201  # the user's line
+        print(f"forefill: {operator_sentence(error)}; starting all the same", file=sys.stderr)  # noqa: T201  # the user's line
     finally:
         database.close()
 

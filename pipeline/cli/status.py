@@ -12,6 +12,7 @@ from pipeline.cli.output import Output
 from pipeline.cli.patience import patiently
 from pipeline.documents.states import DocumentState
 from pipeline.factory import open_token_writer
+from pipeline.services.diagnosis.database_writes import DatabaseWriteProbe
 from pipeline.services.diagnosis.redis_writes import WriteProbe
 from pipeline.services.overview import Overview, take_overview
 from pipeline.services.presenting import JsonObject, coverage_object, queues_object, run_object, time_text
@@ -37,7 +38,7 @@ def status(
         contextlib.closing(WriteProbe(call.settings.broker_url, service="broker")) as broker_writes,
         contextlib.closing(WriteProbe(call.settings.cache_url, service="cache")) as cache_writes,
     ):
-        probes = {"broker": broker_writes, "cache": cache_writes}
+        probes = {"database": DatabaseWriteProbe(database), "broker": broker_writes, "cache": cache_writes}
         while True:
             overview = patiently(call.output)(take_overview, database, cache, probes)
             if watch and call.output.results.is_terminal:

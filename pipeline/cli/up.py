@@ -24,7 +24,7 @@ from pipeline.cli.stack.query_check import Inquirer
 from pipeline.cli.stack.services import Plan, auth_file
 from pipeline.cli.stack.supervisor import Supervisor
 from pipeline.database import Database, create_database_engine
-from pipeline.errors import ConfigurationError, Unavailable
+from pipeline.errors import ConfigurationError, Unavailable, operator_sentence
 from pipeline.services.schema import upgrade
 from pipeline.settings import DATA_DIR_VARIABLE, Settings, load_settings
 from pipeline.telemetry.logs import configure_logging
@@ -108,7 +108,7 @@ def _open_database(url: str) -> Database:
             database.ping()
     except Unavailable as error:
         database.close()
-        raise ConfigurationError(f"FOREFILL_DATABASE_URL: {error}") from error
+        raise ConfigurationError(f"FOREFILL_DATABASE_URL: {operator_sentence(error)}") from error
     return database
 
 

@@ -34,7 +34,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.types import TypeEngine
 
 from pipeline.database.base import now_ms
-from pipeline.database.engines import WRITING, url_secrets
+from pipeline.database.engines import WRITING, is_pooled, url_secrets
 from pipeline.database.faults import MEANINGS, Fault, Meaning, fault_of, reason_of
 from pipeline.errors import OutOfTime, Unavailable
 from pipeline.telemetry.logs import get_logger
@@ -97,6 +97,17 @@ class Database:
         """
         with self.read() as connection:
             connection.execute(text("SELECT 1"))
+
+    def is_pooled(self) -> bool:
+        """Tell whether a connection pooler such as PgBouncer stands between; statements are not prepared then.
+
+        Raises:
+            Unavailable: The database did not answer.
+        """
+        if self.is_sqlite:
+            return False
+        with self.read() as connection:
+            return is_pooled(connection.connection.driver_connection)
 
     def close(self) -> None:
         """Close every pooled connection."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from pipeline.database import Database
 from pipeline.documents.caching import CachingOff, list_caching_off
@@ -11,11 +12,17 @@ from pipeline.jobs.presence import Worker, find_leader, list_workers
 from pipeline.jobs.run_reports import RunReport, list_runs
 from pipeline.jobs.store import QueueStatus, queue_status
 from pipeline.services.corpus_settings import describe_corpora
-from pipeline.services.diagnosis.redis_writes import WriteProbe
 from pipeline.services.inspection import Coverage, count_states, list_coverage
 from pipeline.token_cache import CacheServer, TokenWriter
 
 _RUNS = 20
+
+
+class WriteProbe(Protocol):
+    """Asks one service whether it takes writes."""
+
+    def problem(self) -> str | None:
+        """Return in a sentence why no write is taken; None if one was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +45,7 @@ class Overview:
     cache: CacheServer | None
     """None: it does not answer."""
     problems: Mapping[str, str]
-    """Why broker or cache take no writes, in a sentence, by their names; none when all is well."""
+    """Why database, broker or cache take no writes, in a sentence, by their names; none when all is well."""
 
 
 def take_overview(database: Database, cache: TokenWriter, probes: Mapping[str, WriteProbe]) -> Overview:

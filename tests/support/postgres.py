@@ -77,6 +77,16 @@ class PostgresServer:
         """The Unix socket that it listens on."""
         return self._home / ".s.PGSQL.5432"
 
+    @property
+    def home(self) -> Path:
+        """Folder of its data and its socket."""
+        return self._home
+
+    @property
+    def owner(self) -> str:
+        """`UID:GID` it runs as, `-` for this process' own."""
+        return self._owner
+
     def url(self, database: str = "postgres") -> str:
         """SQLAlchemy URL (`postgresql+psycopg://`) of a database."""
         return f"postgresql+psycopg://postgres@/{database}?host={self._home}"

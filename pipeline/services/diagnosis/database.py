@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from sqlalchemy import make_url, text
 
 from pipeline.database import Database
-from pipeline.errors import ConfigurationError, Unavailable
+from pipeline.errors import ConfigurationError, Unavailable, operator_sentence
+from pipeline.services.diagnosis.database_writes import DatabaseWriteProbe
 from pipeline.services.diagnosis.findings import Finding
 from pipeline.services.schema import pending_revision
 from pipeline.settings import Settings
@@ -21,12 +22,26 @@ def check(database: Database, settings: Settings) -> Iterator[Finding]:
             function = "sqlite_version()" if database.is_sqlite else "current_setting('server_version')"
             version = connection.execute(text(f"SELECT {function}")).scalar_one()
         schema = check_schema(database)
+        pooled = database.is_pooled()
     except Unavailable as error:
-        yield Finding.fail(_SUBJECT, f"{where}: {error}", remedy="start it, or correct FOREFILL_DATABASE_URL")
+        yield Finding.fail(
+            _SUBJECT, f"{where}: {operator_sentence(error)}", remedy="start it, or correct FOREFILL_DATABASE_URL"
+        )
         return
     kind = "SQLite" if database.is_sqlite else "PostgreSQL"
     yield Finding.ok(_SUBJECT, f"{kind} {version} at {where}")
+    if pooled:
+        yield Finding.ok("pooler", "a pooler such as PgBouncer is in between: statements are not prepared")
     yield schema
+
+
+def check_writes(database: Database) -> Finding:
+    """Return whether the database takes writes."""
+    problem = DatabaseWriteProbe(database).problem()
+    if problem is None:
+        return Finding.ok("database writes", "are taken")
+    remedy = "let FOREFILL_DATABASE_URL lead to the primary, and see to its disk and rights"
+    return Finding.fail("database writes", problem, remedy=remedy)
 
 
 def check_schema(database: Database) -> Finding:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from pipeline.database import Database
-from pipeline.errors import ForefillError, Unavailable
+from pipeline.errors import ForefillError, Unavailable, operator_sentence
 from pipeline.retrieval.qdrant import QdrantWriter
 from pipeline.services.diagnosis import corpora, entries, index, redis_servers, working
 from pipeline.services.diagnosis import database as databases
@@ -28,12 +28,13 @@ def examine(settings: Settings, database: Database, writer: QdrantWriter) -> Ite
     if not usable:
         return
     try:
+        yield databases.check_writes(database)
         yield from redis_servers.check_room(settings, database)
         yield from entries.check(settings, database)
         yield from index.check_size(writer, database)
         yield from working.check(settings, database)
         yield from corpora.check(settings, database)
     except Unavailable as error:
-        yield Finding.fail(error.service, str(error), remedy="start it, then run `forefill doctor` again")
+        yield Finding.fail(error.service, operator_sentence(error), remedy="start it, then run `forefill doctor` again")
     except ForefillError as error:
         yield Finding.fail("doctor", str(error), remedy="correct it, then run `forefill doctor` again")
