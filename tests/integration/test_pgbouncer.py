@@ -39,7 +39,7 @@ def test_everything_works_behind_a_pooler_in_transaction_mode(pooled: Database) 
         puts = (ingestion(pooled).put(CORPUS, [source(f"d{writer}", f"text {n}")]) for n in range(WRITES))
         return sum(each.accepted for each in puts)
 
-    assert at_once(*[lambda writer=each: write(writer) for each in range(WRITERS)]) == [WRITES] * WRITERS  # type: ignore[misc]  # mypy cannot infer a lambda's default
+    assert at_once(*[lambda writer=each: write(writer) for each in range(WRITERS)]) == [WRITES] * WRITERS
     assert lead(pooled, "dispatcher", holder="me", lease_s=5)
     assert set(InMemoryWorker(pooled).run_all()) == {"succeeded"}
     with pooled.read() as connection:
