@@ -70,6 +70,9 @@ class Settings(BaseSettings):
     cache_timeout_s: Annotated[float, Field(gt=0)] = 0.25
     """Seconds the read path waits for the cache before it tokenizes by itself."""
 
+    vector_db_timeout_s: Annotated[float, Field(gt=0)] = 10.0
+    """Seconds that a search of your own `vector_db` may take (`TokenCachedRAG`)."""
+
     embedder: Literal["static-hybrid", "openai"] = "static-hybrid"
     """Passage and query vectors: packaged static vectors plus BM25, or an OpenAI-compatible endpoint plus BM25."""
     embeddings_url: HttpUrl | None = None

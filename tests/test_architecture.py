@@ -67,6 +67,7 @@ TECHNOLOGIES: dict[str, tuple[str, ...]] = {
         "pipeline/retrieval/qdrant_shapes.py",
         "pipeline/retrieval/owner/",
         "pipeline/services/answering.py",  # the published signature takes its client
+        "pipeline/services/connecting.py",  # and tells it from others
     ),
     "qdrant_edge": ("pipeline/retrieval/owner/", "pipeline/retrieval/bm25.py"),
     "redis": (
@@ -77,6 +78,7 @@ TECHNOLOGIES: dict[str, tuple[str, ...]] = {
         "pipeline/services/diagnosis/redis_servers.py",
         "pipeline/services/diagnosis/redis_writes.py",
         "pipeline/services/answering.py",  # the published signature takes its client
+        "pipeline/services/connecting.py",  # and tells it from others
         "workers/dispatching.py",
     ),
     "rich": ("pipeline/cli/",),

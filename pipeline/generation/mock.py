@@ -16,12 +16,23 @@ from pipeline.framing import TokenIds
 from pipeline.generation.chat_messages import Decoder
 from pipeline.generation.client import Completion, Engine, EngineLimits, GenerationOptions, Piece, PromptIds, Usage
 from pipeline.generation.requests import check_limits, check_request
+from pipeline.tokenizers import load_spec
+
+HOSTED_ENCODING = "o200k_base"
+"""Encoding of ids given to a hosted API without their text, of its estimates, and of the mock's answers."""
+
+
+def hosted_tokenizer() -> Decoder:
+    """Return the tokenizer of that encoding."""
+    return load_spec(f"{HOSTED_ENCODING}/plain").tokenizer
 
 
 class MockClient:
-    """A `GenerationClient` without an engine."""
+    """A `GenerationClient` without an engine: `MockClient()`."""
 
-    def __init__(self, tokenizer: Callable[[], Decoder], *, window_tokens: int | None = None) -> None:
+    def __init__(
+        self, tokenizer: Callable[[], Decoder] = hosted_tokenizer, *, window_tokens: int | None = None
+    ) -> None:
         """Prepare.
 
         Args:

@@ -7,13 +7,14 @@ waiting, and an answer that has begun must not begin again.
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
 from typing import Any, Final, Unpack
+from urllib.parse import urlsplit
 
 import httpx
 import openai
 from pydantic import Field
 
 from pipeline.errors import ForefillError, Unavailable
-from pipeline.generation.chat_messages import Decoder, chat_messages
+from pipeline.generation.chat_messages import chat_messages
 from pipeline.generation.client import (
     Completion,
     Engine,
@@ -24,13 +25,17 @@ from pipeline.generation.client import (
     PromptIds,
     Usage,
 )
+from pipeline.generation.clients import key_and_url, require_url
 from pipeline.generation.dialects import Answer, Gathering, parse
 from pipeline.generation.http_connection import engine_transport
+from pipeline.generation.mock import HOSTED_ENCODING, hosted_tokenizer
 from pipeline.generation.refusals import SERVICE, refusal, unreadable
 from pipeline.generation.requests import check_limits, check_request
 from pipeline.generation.timeouts import EngineTimeouts, paced, within_total
 
 URL = "https://api.openai.com/v1"
+GPT = "gpt-4o-mini"
+"""Model of `OpenAIClient` where none is named."""
 
 _KEPT_CONNECTIONS = 32
 
@@ -70,40 +75,43 @@ class _Answer(Answer):
     usage: _Usage | None = None
 
 
-class OpenAIChatClient:
-    """A `GenerationClient` for hosted chat models."""
+class OpenAIClient:
+    """OpenAI's chat API and services that speak it: `OpenAIClient("sk-…")`. Takes text; token counts are estimates."""
 
     def __init__(
         self,
+        api_key: str | None = None,
         *,
-        base_url: str,
-        api_key: str | None,
-        model: str,
-        encoding: str,
-        tokenizer: Decoder,
-        timeouts: EngineTimeouts,
+        model: str = GPT,
+        url: str = URL,
         window_tokens: int | None = None,
+        timeouts: EngineTimeouts | None = None,
     ) -> None:
-        """Put the parts together; nothing is connected yet.
+        """Prepare; nothing is connected yet.
 
         Args:
-            base_url: Up to and with `/v1`.
-            api_key: Sent as a bearer token.
+            api_key: Sent as a bearer token. A URL in its place is taken for `url`, of a service that wants no key.
             model: Name of the model.
-            encoding: Name of the encoding that ids come in and counts are estimated with.
-            tokenizer: Of that encoding.
-            timeouts: Of each call.
+            url: Base URL, with or without `/v1`.
             window_tokens: The model's window; the API does not say it.
+            timeouts: Of each call.
+
+        Raises:
+            ConfigurationError: The URL is none.
         """
-        self.engine: Final = Engine(kind="openai", model=model, takes="text", tokenizes=False, estimated_with=encoding)
+        api_key, url = key_and_url(api_key, url)
+        base_url = require_url(url).rstrip("/")
+        self.engine: Final = Engine(
+            kind="openai", model=model, takes="text", tokenizes=False, estimated_with=HOSTED_ENCODING
+        )
         self._model = model
-        self._tokenizer = tokenizer
-        self._timeouts = timeouts
+        self._tokenizer = hosted_tokenizer()
+        self._timeouts = timeouts or EngineTimeouts()
         self._known_limits = EngineLimits(window_tokens=window_tokens)
         self._client = openai.AsyncOpenAI(
-            base_url=base_url,
+            base_url=base_url if urlsplit(base_url).path else f"{base_url}/v1",
             api_key=api_key or "none",
-            timeout=openai.Timeout(None, connect=timeouts.connect_s),  # the rest is paced below
+            timeout=openai.Timeout(None, connect=self._timeouts.connect_s),  # the rest is paced below
             max_retries=0,
             http_client=httpx.AsyncClient(  # type: ignore[arg-type]  # the library takes both generations of httpx
                 transport=engine_transport(base_url, kept_connections=_KEPT_CONNECTIONS)
@@ -111,7 +119,7 @@ class OpenAIChatClient:
         )
 
     def __repr__(self) -> str:
-        return f"OpenAIChatClient({self._model}, {self._client.base_url.host})"
+        return f"OpenAIClient({self._model}, {self._client.base_url.host})"
 
     async def limits(self) -> EngineLimits:
         """Return the configured window; see `GenerationClient`."""

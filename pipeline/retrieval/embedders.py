@@ -1,5 +1,7 @@
 """Which embedder the settings name: one recipe for workers and one for the read path, with the same identity."""
 
+from functools import cache
+
 from pipeline.errors import ConfigurationError
 from pipeline.retrieval.bm25 import Bm25Terms
 from pipeline.retrieval.embedding import HybridEmbedder, PassageEmbedder, QueryEmbedder, hybrid_name
@@ -15,7 +17,7 @@ def open_passage_embedder(settings: Settings) -> PassageEmbedder:
     """
     match settings.embedder:
         case "static-hybrid":
-            return HybridEmbedder(dense=StaticVectors.load(), sparse=Bm25Terms())
+            return _static_hybrid()
         case "openai":
             # The client takes half a second to import, which every command would pay for.
             from pipeline.retrieval.openai_embeddings import OpenAIPassageEmbedder  # noqa: PLC0415  # see above
@@ -37,7 +39,7 @@ def open_query_embedder(settings: Settings) -> QueryEmbedder:
     """
     match settings.embedder:
         case "static-hybrid":
-            return HybridEmbedder(dense=StaticVectors.load(), sparse=Bm25Terms())
+            return _static_hybrid()
         case "openai":
             from pipeline.retrieval.openai_embeddings import OpenAIQueryEmbedder  # noqa: PLC0415  # as above
 
@@ -48,6 +50,12 @@ def open_query_embedder(settings: Settings) -> QueryEmbedder:
                 dimension=settings.embeddings_dimension,
                 sparse=Bm25Terms(),
             )
+
+
+@cache
+def _static_hybrid() -> HybridEmbedder:
+    """Return the one of this process: it holds weights and nothing that is closed, and takes a while to load."""
+    return HybridEmbedder(dense=StaticVectors.load(), sparse=Bm25Terms())
 
 
 def embedder_name(settings: Settings) -> str:

@@ -90,6 +90,8 @@ class Hit:
     """Fused score, at most 1; comparable within one search only."""
     metadata: Mapping[str, JsonValue] = field(default_factory=dict)
     """Of its document; may be empty where a search did not ask for it."""
+    text: str | None = None
+    """The passage's text, where the search brought it along; None where the index is to be asked for it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 
 from pipeline.context import AssembledContext, Difference, Order, find_difference, reference_context
 from pipeline.errors import InvalidInput
-from pipeline.retrieval.vector_index import Hit, VectorSearcher
+from pipeline.retrieval.vector_index import Hit
 from pipeline.services.caching_switch import CachingSwitch
 from pipeline.services.configuration import CorpusView
-from pipeline.services.passage_texts import fetch_texts, points_of, whole_passages
+from pipeline.services.passage_texts import TextSource, by_key, fetch_texts, whole_passages
 from pipeline.telemetry import metrics
 from pipeline.telemetry.logs import get_logger
 from pipeline.tokenizers import TokenSpec
@@ -71,8 +71,8 @@ class Prompt:
 class Auditor:
     """Compares a sample of prompts with the reference. Lives as long as its process; for one event loop."""
 
-    def __init__(self, searcher: VectorSearcher, *, switch: CachingSwitch, sample: AuditSample) -> None:
-        self._searcher = searcher
+    def __init__(self, texts: TextSource, *, switch: CachingSwitch, sample: AuditSample) -> None:
+        self._texts = texts
         self._switch = switch
         self._sample = sample
 
@@ -98,9 +98,9 @@ class Auditor:
         """Return an audit's outcome, the passages' texts by key, and what differs."""
         context = prompt.context
         keys = [passage.passage_key for passage in context.passages]
-        points = points_of(prompt.hits)
+        hits = by_key(prompt.hits)
         try:
-            texts = await fetch_texts(self._searcher, prompt.view.collection, {key: points[key] for key in keys})
+            texts = await fetch_texts(self._texts, prompt.view.collection, {key: hits[key] for key in keys})
             if len(texts) < len(keys):
                 return "skipped", texts, None  # changed since the search: there is nothing to compare with
             true_texts = [texts[key] for key in keys]

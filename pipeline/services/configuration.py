@@ -11,7 +11,8 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -22,6 +23,8 @@ from pipeline.errors import ForefillError, NotFound, Unavailable
 from pipeline.telemetry.logs import get_logger
 
 _log = get_logger(__name__)
+
+T = TypeVar("T")
 
 REFRESH_S = 2.0
 """Seconds between two looks at SQL."""
@@ -133,6 +136,7 @@ class ConfigurationSource:
         self._refused: dict[str, str] = {}  # why, by name of the corpora whose spec never could be prepared
         self._kept: Configuration | None = None
         self._task: asyncio.Task[None] | None = None
+        self._working: asyncio.Future[Any] | None = None
         self._refreshing = asyncio.Lock()
 
     @property
@@ -184,11 +188,13 @@ class ConfigurationSource:
         self._task = asyncio.create_task(self._keep_refreshing(), name="configuration")
 
     async def close(self) -> None:
-        """Stop refreshing."""
+        """Stop refreshing, and wait for a thread that is at work: it may hold a connection."""
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
+        if self._working is not None:
+            await asyncio.gather(self._working, return_exceptions=True)
 
     async def refresh(self) -> None:
         """Read SQL now; on failure keep what there is. Callers who come meanwhile wait for the same read."""
@@ -197,7 +203,7 @@ class ConfigurationSource:
                 return
         async with self._refreshing:
             try:
-                fresh = await asyncio.to_thread(self._load)
+                fresh = await self._in_thread(self._load)
             except (ForefillError, SQLAlchemyError) as error:
                 _log.warning("configuration.not_refreshed", error=str(error))
                 return
@@ -227,11 +233,17 @@ class ConfigurationSource:
         broken: dict[str, str] = {}
         for fingerprint, view in {view.fingerprint: view for view in fresh.corpora.values()}.items():
             try:
-                await asyncio.to_thread(self._prepare, view)
+                await self._in_thread(partial(self._prepare, view))
             except ForefillError as error:
                 broken[fingerprint] = str(error)
                 _log.warning("configuration.not_prepared", spec=view.spec_id, error=str(error))
         return broken
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        """Run something that blocks; it goes on, and is waited for by `close`, when the caller is cancelled."""
+        working = asyncio.ensure_future(asyncio.to_thread(work))
+        self._working = working
+        return await asyncio.shield(working)
 
     async def _keep(self) -> None:
         """Write the copy, again and again until it succeeds: it must not go on saying that a revoked key is good."""

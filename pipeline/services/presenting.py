@@ -292,6 +292,28 @@ def cleared_object(cleared: Cleared) -> JsonObject:
     return {"cleared": cleared.entries, "runs": list(cleared.runs)}
 
 
+def cache_object(lookups: LookupStats | None, *, tokens: int | None, used_bytes: int | None) -> dict[str, float | None]:
+    """Return how lookups went, and how large the cache is.
+
+    Args:
+        lookups: What was counted; None for a process without queries.
+        tokens: Tokens with an entry; None where nobody knows.
+        used_bytes: Memory of the cache; None when it does not answer.
+    """
+    return {
+        "hits": lookups.hits if lookups else 0,
+        "misses": lookups.misses if lookups else 0,
+        "queries": lookups.queries if lookups else 0,
+        "query_hits": lookups.query_hits if lookups else 0,
+        "hit_rate": lookups.hit_rate if lookups else 0.0,
+        "total_tokens_cached": tokens,
+        "cache_size_mb": None if used_bytes is None else used_bytes / _MIB,
+        "avg_hit_latency_ms": lookups.avg_hit_latency_ms if lookups else 0.0,
+        "avg_miss_latency_ms": lookups.avg_miss_latency_ms if lookups else 0.0,
+        "errors": lookups.errors if lookups else 0,
+    }
+
+
 def stats_object(
     *,
     lookups: LookupStats | None,
@@ -307,17 +329,9 @@ def stats_object(
         coverage: Of the corpora asked for.
         queues: All of them.
     """
+    tokens, used_bytes = sum(entry.tokens for entry in coverage), None if server is None else server.used_bytes
     return {
-        "hits": lookups.hits if lookups else 0,
-        "misses": lookups.misses if lookups else 0,
-        "queries": lookups.queries if lookups else 0,
-        "query_hits": lookups.query_hits if lookups else 0,
-        "hit_rate": lookups.hit_rate if lookups else 0.0,
-        "total_tokens_cached": sum(entry.tokens for entry in coverage),
-        "cache_size_mb": None if server is None else server.used_bytes / _MIB,
-        "avg_hit_latency_ms": lookups.avg_hit_latency_ms if lookups else 0.0,
-        "avg_miss_latency_ms": lookups.avg_miss_latency_ms if lookups else 0.0,
-        "errors": lookups.errors if lookups else 0,
+        **cache_object(lookups, tokens=tokens, used_bytes=used_bytes),
         "coverage": coverage_object(coverage),
         "queues": queues_object(queues),
     }

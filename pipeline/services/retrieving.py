@@ -30,7 +30,8 @@ from pipeline.retrieval.vector_index import Hit, VectorSearcher
 from pipeline.services.auditing import Auditor, Prompt
 from pipeline.services.caching_switch import CachingSwitch
 from pipeline.services.configuration import ConfigurationSource, CorpusView
-from pipeline.services.passage_texts import fetch_texts, points_of, whole_passages
+from pipeline.services.own_search import OwnSearcher
+from pipeline.services.passage_texts import by_key, fetch_texts, whole_passages
 from pipeline.services.searching import search_distinct
 from pipeline.telemetry.tracing import TRACER
 from pipeline.token_cache import Entry, TokenCache
@@ -106,7 +107,7 @@ class Retriever:
     def __init__(
         self,
         *,
-        searcher: VectorSearcher,
+        searcher: VectorSearcher | OwnSearcher,
         embedder: QueryEmbedder,
         cache: TokenCache,
         configuration: ConfigurationSource,
@@ -194,7 +195,7 @@ class Retriever:
             raise InvalidInput("max_context_tokens must not be negative", item="max_context_tokens")
 
     def _check_embedder(self, view: CorpusView) -> None:
-        if view.embedder != self._embedder.name:
+        if not isinstance(self._searcher, OwnSearcher) and view.embedder != self._embedder.name:
             raise Unavailable(
                 f"corpus {view.name!r} was embedded with {view.embedder}, this process with {self._embedder.name}",
                 service="embedder",
@@ -206,8 +207,8 @@ class Retriever:
     ) -> AssembledContext:
         """Return the context put together from entries."""
 
-        async def load(points: dict[bytes, str]) -> dict[bytes, Loaded]:
-            return await self._load(view, spec, points, timings)
+        async def load(hits: dict[bytes, Hit]) -> dict[bytes, Loaded]:
+            return await self._load(view, spec, hits, timings)
 
         hits, loaded = await self._find(view, request, timings, load=load)
         with _timed(timings, "assemble"):
@@ -228,9 +229,9 @@ class Retriever:
     ) -> AssembledContext:
         """Return the context made of whole texts: neither entries nor the assembler are to be trusted."""
 
-        async def load(points: dict[bytes, str]) -> dict[bytes, str]:
+        async def load(hits: dict[bytes, Hit]) -> dict[bytes, str]:
             with _timed(timings, "tokenize"):
-                return await fetch_texts(self._searcher, view.collection, points)
+                return await fetch_texts(self._searcher, view.collection, hits)
 
         hits, texts = await self._find(view, request, timings, load=load)
         with _timed(timings, "tokenize"):
@@ -249,28 +250,37 @@ class Retriever:
         request: RetrieveRequest,
         timings: Timings,
         *,
-        load: Callable[[dict[bytes, str]], Awaitable[dict[bytes, T]]],
+        load: Callable[[dict[bytes, Hit]], Awaitable[dict[bytes, T]]],
     ) -> tuple[list[Hit], dict[bytes, T]]:
         """Search, and load what belongs to every hit by its key; what is missing makes the search repeat once.
 
         A hit's text can be another by now: its document was published in between.
         """
+        if isinstance(self._searcher, OwnSearcher):
+            with _timed(timings, "search"):
+                hits = await self._searcher.find(request.query, top_k=request.top_k)
+            return hits, await load(by_key(hits))
         with _timed(timings, "embed"):
             (embedding,) = await self._embedder.embed_queries([request.query])
-        hits = await self._search(view, embedding, request, timings)
-        loaded = await load(points_of(hits))
+        hits = await self._search(self._searcher, view, embedding, request, timings)
+        loaded = await load(by_key(hits))
         if len(loaded) < len(hits):
-            hits = await self._search(view, embedding, request, timings)
-            loaded = await load(points_of(hits))
+            hits = await self._search(self._searcher, view, embedding, request, timings)
+            loaded = await load(by_key(hits))
         return [hit for hit in hits if bytes.fromhex(hit.passage_key) in loaded], loaded
 
     async def _search(
-        self, view: CorpusView, embedding: Embedding, request: RetrieveRequest, timings: Timings
+        self,
+        searcher: VectorSearcher,
+        view: CorpusView,
+        embedding: Embedding,
+        request: RetrieveRequest,
+        timings: Timings,
     ) -> list[Hit]:
         with _timed(timings, "search"):
             try:
                 return await search_distinct(
-                    self._searcher,
+                    searcher,
                     view.collection,
                     embedding,
                     top_k=request.top_k,
@@ -281,21 +291,21 @@ class Retriever:
                 return []  # nothing was ever published to this corpus
 
     async def _load(
-        self, view: CorpusView, spec: TokenSpec, points: dict[bytes, str], timings: Timings
+        self, view: CorpusView, spec: TokenSpec, hits: dict[bytes, Hit], timings: Timings
     ) -> dict[bytes, Loaded]:
         """Return entry and source by passage key; without those whose text no longer hashes to it."""
 
         async def compute(keys: Sequence[bytes]) -> Mapping[bytes, Entry]:
             with _timed(timings, "tokenize"):
-                texts = await fetch_texts(self._searcher, view.collection, {key: points[key] for key in keys})
+                texts = await fetch_texts(self._searcher, view.collection, {key: hits[key] for key in keys})
                 return await asyncio.to_thread(_encode_all, spec, texts)
 
         if not self._is_sampled():
-            return {key: (entry, "off") for key, entry in (await compute(list(points))).items()}
+            return {key: (entry, "off") for key, entry in (await compute(list(hits))).items()}
         with _timed(timings, "cache"):
-            lookup = await self._cache.lookup(spec.fingerprint, list(points))
+            lookup = await self._cache.lookup(spec.fingerprint, list(hits))
         lookup = await self._cache.resolve(lookup, compute)
-        triples = zip(points, lookup.entries, lookup.sources, strict=True)
+        triples = zip(hits, lookup.entries, lookup.sources, strict=True)
         return {key: (entry, source) for key, entry, source in triples if entry is not None}
 
     def _is_sampled(self) -> bool:

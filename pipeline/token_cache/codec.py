@@ -55,7 +55,7 @@ _RIGHT_SAFE = 1
 _AUTHENTICATED = 2
 _CODEC_1 = 1  # uint32
 _UINT32 = np.dtype(np.uint32)
-_ID_BYTES = 4
+ID_BYTES = 4
 _FOREIGN_FLAGS = "the flags are not what this deployment writes"
 _FOREIGN_TAG = "the tag does not belong to these bytes under this key"
 
@@ -98,7 +98,7 @@ class Entry(_EntryColumns):
     @property
     def token_count(self) -> int:
         """Number of ids, the separator's included."""
-        return len(self.packed) // _ID_BYTES
+        return len(self.packed) // ID_BYTES
 
 
 _packed_of: Callable[[Any], bytes] = itemgetter(0)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import cachebox
 
-from pipeline.token_cache.codec import Entry
+from pipeline.token_cache.codec import ID_BYTES, Entry
 from pipeline.token_cache.stores import PassageEntry
 
 ENTRY_OVERHEAD_BYTES = 320
@@ -28,6 +28,11 @@ class L1Cache:
     def used_bytes(self) -> int:
         """Bytes held, overhead included; never above the bound."""
         return self._entries.current_size()
+
+    @property
+    def tokens(self) -> int:
+        """Token ids held."""
+        return (self.used_bytes - ENTRY_OVERHEAD_BYTES * len(self)) // ID_BYTES
 
     def get_many(self, fingerprint: str, passage_keys: Sequence[bytes]) -> list[Entry | None]:
         """Return the entry or None for each key, in order."""

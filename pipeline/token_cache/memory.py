@@ -228,6 +228,11 @@ class MemoryTokenReader:
         """See `TokenReader.clear`."""
         return MemoryTokenWriter(self._store).clear(fingerprint)
 
+    async def used_bytes(self) -> int:
+        """See `TokenReader.used_bytes`."""
+        self._store.names()
+        return self._store.used_bytes
+
     async def ping(self) -> None:
         """See `TokenReader.ping`."""
         self._store.names()

@@ -347,6 +347,13 @@ class RedisTokenReader:
             if cursor == 0:
                 return count
 
+    async def used_bytes(self) -> int:
+        """See `TokenReader.used_bytes`."""
+        with translated():
+            async with asyncio.timeout(self._timeout_s):
+                info = await self._client.info("memory")
+        return int(info.get("used_memory", 0))
+
     async def ping(self) -> None:
         """See `TokenReader.ping`."""
         with translated():

@@ -139,6 +139,9 @@ class TokenReader(Protocol):
     async def clear(self, fingerprint: str | None = None) -> int:
         """Drop all entries (of one spec) and nothing else; return how many. Not bounded by the read time-out."""
 
+    async def used_bytes(self) -> int:
+        """Return the memory that the cache takes, whatever else it holds included."""
+
     async def ping(self) -> None:
         """Return when the cache answers."""
 

@@ -200,6 +200,19 @@ class TokenCache:
         """Drop this process' L1 only: what the shared cache holds is asked for anew."""
         self._l1.clear()
 
+    async def used_bytes(self) -> int:
+        """Return the memory that the shared cache takes.
+
+        Raises:
+            Unavailable: It does not answer.
+        """
+        return await self._reader.used_bytes()
+
+    @property
+    def tokens_in_memory(self) -> int:
+        """Token ids that this process holds."""
+        return self._l1.tokens
+
     async def ping(self) -> None:
         """Return when the shared cache answers.
 

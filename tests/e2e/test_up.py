@@ -1,8 +1,12 @@
 """`forefill up`: the whole embedded stack, its supervisor, and what survives its death."""
 
+import ast
+import os
 import re
 import signal
 import stat
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -17,6 +21,11 @@ from tests.support.polling import eventually
 from tests.support.ports import NO_TLS
 from tests.support.processes import Processes
 from tests.support.sample import DOCUMENTS
+from tests.unit.tokenizers.reference import official
+
+README = Path(__file__).parents[2] / "README.md"
+QUESTION = "Why are Python strings immutable?"
+"""The README's."""
 
 GONE_S = 10.0
 """What SIGTERM may take."""
@@ -74,6 +83,23 @@ def test_secrets_are_private_and_in_no_argument_or_log(up: EmbeddedStack) -> Non
     assert not [secret for secret in secrets if any(secret in text for text in [*arguments, *logs])]
     open_to_others = [path for path in up.folder.rglob("*") if stat.S_IMODE(path.lstat().st_mode) & 0o077]
     assert open_to_others == []
+
+
+def test_the_readmes_python_runs_in_the_folder_beside_the_stack(up: EmbeddedStack, tmp_path: Path) -> None:
+    text = "Why are Python strings immutable? There are several advantages."
+    up.put_and_wait("faq", text, corpus="python-docs")
+    (block,) = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    (tmp_path / "data").symlink_to(up.folder)
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("FOREFILL_")}
+    done = subprocess.run(
+        [sys.executable, "-c", block], cwd=tmp_path, env=clean, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    first, *passages, stats = done.stdout.splitlines()
+    whole = f"Answer the question using the documents below.\n\nDocument 1\n{text}\n\nQuestion: {QUESTION}\n\nAnswer:"
+    assert first == f"{len(official('o200k_base').encode_ordinary(whole))} token ids, from the cache: True"
+    assert [line.split()[1] for line in passages] == ["faq"]
+    assert ast.literal_eval(stats)["total_tokens_cached"] > 0
 
 
 def test_documents_are_ingested_asked_for_edited_and_asked_for_again(up: EmbeddedStack) -> None:

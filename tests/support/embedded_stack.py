@@ -91,19 +91,19 @@ class EmbeddedStack:
         answer.raise_for_status()
         return answer.json()
 
-    def put(self, document_id: str, text: str) -> str:
+    def put(self, document_id: str, text: str, *, corpus: str = CORPUS) -> str:
         """PUT one document and return the run's id."""
         body = {"documents": [{"id": document_id, "text": text}]}
-        url = f"{self.ready['api']}/v1/corpora/{CORPUS}/documents"
+        url = f"{self.ready['api']}/v1/corpora/{corpus}/documents"
         answer = httpx.put(url, json=body, timeout=10, trust_env=False, verify=NO_TLS)
         answer.raise_for_status()
         run_id: str = answer.json()["run_id"]
         return run_id
 
-    def put_and_wait(self, document_id: str, text: str, *, timeout_s: float = 45.0) -> None:
+    def put_and_wait(self, document_id: str, text: str, *, corpus: str = CORPUS, timeout_s: float = 45.0) -> None:
         """PUT one document and wait until it is served; the API may be away for a moment."""
         run_id = eventually(
-            lambda: self.put(document_id, text),
+            lambda: self.put(document_id, text, corpus=corpus),
             timeout_s=timeout_s,
             describe=lambda: f"an accepted PUT: {self.running.log()}",
             tolerate=(httpx.HTTPError,),

@@ -131,6 +131,10 @@ def commands() -> dict[tuple[str, ...], set[str]]:
     return _commands()
 
 
+def test_the_readme_has_one_block_of_python() -> None:
+    assert len(re.findall(r"^```python\n", README.read_text(encoding="utf-8"), re.MULTILINE)) == 1  # test_up runs it
+
+
 def test_every_setting_is_in_the_readme_as_the_code_says_it() -> None:
     text = README.read_text(encoding="utf-8")
     table = text.partition(BEGIN)[2].partition(END)[0].strip()
