@@ -12,6 +12,7 @@ from typing import NoReturn, get_args
 import orjson
 from rich.console import Console
 
+from tests.campaign.faults import fault_kinds
 from tests.campaign.run import Plan, run_campaign
 from tests.campaign.stack import DatabaseKind
 
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str]) -> int:
         documents=options.documents,
         settle_s=options.settle,
         logs=options.logs,
+        kinds=options.faults,
     )
     report = run_campaign(plan, out=lambda line: print(line, file=sys.stderr, flush=True))
     if options.json:
@@ -52,6 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--documents", type=int, default=150)
     parser.add_argument("--settle", type=float, default=420.0, metavar="SECONDS", help="for everything to end after it")
     parser.add_argument("--logs", type=Path, metavar="DIR", help="keep the logs of all processes there")
+    parser.add_argument(
+        "--faults", nargs="+", default=(), choices=fault_kinds(), metavar="KIND", help="only these, as the report says"
+    )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     return parser
 

@@ -273,6 +273,11 @@ def possible_faults(stack: CampaignStack) -> list[Fault]:
     return [fault for fault in (*FAULTS, *also) if stack.disk_is_ours or not fault.needs_disk]
 
 
+def fault_kinds() -> list[str]:
+    """Return the names of all kinds."""
+    return [fault.kind for fault in (*FAULTS, *_SQLITE, *_POSTGRESQL)]
+
+
 def draw_faults(known: Sequence[Fault], draw: random.Random) -> list[Fault]:
     """Return one fault, or two that go together, as they are to be injected; they are healed the other way round."""
     weights = [fault.weight for fault in known]

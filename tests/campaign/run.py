@@ -4,7 +4,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +36,8 @@ class Plan:
     """How long everything may take to come to an end when all faults are healed."""
     logs: Path | None = None
     """Folder that is given the logs of all processes."""
+    kinds: Sequence[str] = ()
+    """Only these faults; all if empty."""
 
 
 @dataclass(slots=True)
@@ -103,7 +105,7 @@ def _acting(
 def _inject(plan: Plan, stack: CampaignStack, say: Callable[[str], None]) -> Counter[str]:
     """Inject faults by the seed's draw until the time is over; return how many of each kind."""
     draw = random.Random(plan.seed)
-    known = possible_faults(stack)
+    known = [fault for fault in possible_faults(stack) if not plan.kinds or fault.kind in plan.kinds]
     done: Counter[str] = Counter()
     over = threading.Event()  # nobody sets it: a pause that Ctrl-C ends
     ends = time.monotonic() + plan.minutes * 60

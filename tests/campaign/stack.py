@@ -192,8 +192,10 @@ class CampaignStack:
     def _keep_logs(self) -> None:
         if self._logs is not None:
             self._logs.mkdir(parents=True, exist_ok=True)
-            for log in [*self.root.glob("*.err"), *(self.folder / "logs").glob("*")]:
-                shutil.copyfile(log, self._logs / log.name)
+            kept = [*self.root.glob("*.err"), *(self.folder / "logs").glob("*"), *self.folder.glob("forefill.db*")]
+            for file in kept:
+                if file.stat().st_size:
+                    shutil.copyfile(file, self._logs / file.name)
 
     def _start_all(self) -> None:
         if self.kind == "postgresql":

@@ -6,6 +6,7 @@ is being published may be the old text or the new one, never one from before.
 """
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,7 @@ from tests.unit.tokenizers.reference import official
 ENCODING = "o200k_base"
 _PREFIX = "Answer the question using the documents below.\n\n"
 _SPLITTER = Splitter()
+_REMEMBERED = 12
 
 
 @dataclass(slots=True)
@@ -30,6 +32,13 @@ class _Document:
     """Passages by generation, of every generation that was sent; a deleted one has none."""
     least: int = 0
     """The oldest generation that a query which begins now may find."""
+    history: list[str] = field(default_factory=list)
+    """What happened to it last, for whoever reads a complaint."""
+
+    def note(self, event: str) -> None:
+        """Add to the history."""
+        self.history.append(f"{time.strftime('%H:%M:%S')} {event}")
+        del self.history[:-_REMEMBERED]
 
 
 @dataclass(slots=True)
@@ -55,14 +64,17 @@ class Truth:
             generation = document.head + 1
             passages = [] if text is None else [passage.text for passage in _SPLITTER.split(text)]
             document.passages[generation] = passages
+            document.note(f"{'deletion' if text is None else 'text'} {generation} is sent")
             return generation
 
     def accept(self, name: str, text: str | None, *, generation: int) -> None:
         """Note that a change was accepted, as the generation that the answer named."""
         with self._lock:
             document = self._documents[name]
+            document.note(f"{generation} is accepted")
             if generation != document.head + 1:
-                self.wrong.append(f"{name}: generation {document.head + 1} was accepted as {generation}")
+                said = f"{name}: generation {document.head + 1} was accepted as {generation}"
+                self.wrong.append(f"{said}; {', '.join(document.history)}")
             document.head, document.text = generation, text
             self.accepted += 1
 
@@ -74,7 +86,9 @@ class Truth:
         with self._lock:
             document = self._documents[name]
             is_deletion = not document.passages.get(generation, [""])
-            document.least = max(document.least, generation + is_deletion)
+            if generation + is_deletion > document.least:
+                document.least = generation + is_deletion
+                document.note(f"{generation} is served")
 
     def begin_deletion(self, run_id: str, deleted: Mapping[str, int]) -> None:
         """Note the run that deletes documents as these generations."""
@@ -139,9 +153,10 @@ class Truth:
 
     def _find(self, passage: Mapping[str, Any], least: Mapping[str, int]) -> str:
         name, generation, ordinal = passage["document_id"], passage["generation"], passage["ordinal"]
-        if generation < least.get(name, 0):
-            self.stale.append(f"{name} in generation {generation}, when {least[name]} was the oldest to be found")
         document = self._documents.get(name)
+        if generation < least.get(name, 0) and document is not None:
+            said = f"{name} in generation {generation}, when {least[name]} was the oldest to be found"
+            self.stale.append(f"{said}; {', '.join(document.history)}")
         texts = document.passages.get(generation, []) if document is not None else []
         if ordinal >= len(texts):
             self.wrong.append(f"{name} in generation {generation} has no passage {ordinal}")
