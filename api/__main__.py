@@ -1,7 +1,11 @@
 """The API as a process: `python -m api`. Serves by itself, or keeps several processes that do."""
 
-import signal
-import sys
+from pipeline.ending import end_at_once
+
+if __name__ == "__main__":
+    end_at_once()
+
+import sys  # whatever is loaded, even this, after the line above
 
 from pipeline.loading import collector_at_rest
 
@@ -27,14 +31,11 @@ def run(settings: Settings) -> int:
     with collector_at_rest():
         from api.serving import serve  # noqa: PLC0415  # the same
 
-    serve(settings)
-    return 0
+    return serve(settings)
 
 
 def main() -> int:
     """Run the process; return its exit code."""
-    # uvicorn raises the signal that stopped it again, once it has stopped: by then there is nothing left to end.
-    signal.signal(signal.SIGTERM, lambda _number, _frame: None)
     try:
         settings = load_settings()
         configure_logging(settings.log_level)
@@ -42,8 +43,6 @@ def main() -> int:
     except ForefillError as error:
         print(f"forefill api: {error}", file=sys.stderr)  # noqa: T201  # a command's own message
         return 1
-    except KeyboardInterrupt:
-        return 130
 
 
 if __name__ == "__main__":

@@ -5,12 +5,20 @@ stops as soon as the process is gone. It writes a byte to its parent's pipe ever
 it serves, that it still does, and that the parent is there all come from that.
 """
 
-import gc
+from pipeline.ending import end_at_once
+
+if __name__ == "__main__":
+    end_at_once()
+
+import gc  # whatever is loaded, even this, after the line above
 import os
 import signal
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
+from types import FrameType
 from typing import Any
 
 from pipeline.loading import collector_at_rest
@@ -38,23 +46,18 @@ _NOT_STARTED = 3
 """What uvicorn ends with when the application does not start; why is in the log."""
 
 
-def serve(settings: Settings) -> None:
-    """Serve alone until SIGTERM or Ctrl-C."""
-    serve_app(create_app(settings), settings)
+def serve(settings: Settings) -> int:
+    """Serve alone until SIGTERM or Ctrl-C; return the exit code."""
+    return serve_app(create_app(settings), settings)
 
 
-def serve_app(app: FastAPI, settings: Settings) -> None:
-    """Serve an application until SIGTERM or Ctrl-C.
-
-    Raises:
-        SystemExit: It did not start, or cannot listen; the log says why.
-    """
+def serve_app(app: FastAPI, settings: Settings) -> int:
+    """Serve an application until SIGTERM or Ctrl-C; return the exit code, whose reason the log tells."""
     connections = _connections(settings)
     config = uvicorn.Config(app, host=settings.api_host, port=settings.api_port, **_options(connections))
     server = _Server(config, connections)
     server.run()
-    if not server.started:
-        sys.exit(_NOT_STARTED)
+    return server.exit_code
 
 
 def serve_beside(settings: Settings, pulse: int) -> int:
@@ -72,7 +75,7 @@ def serve_beside(settings: Settings, pulse: int) -> int:
     connections = _connections(settings)
     server = _PulsingServer(uvicorn.Config(create_app(settings), **_options(connections)), connections, pulse)
     server.run(sockets=sockets)
-    return 0 if server.started else _NOT_STARTED
+    return server.exit_code
 
 
 def _connections(settings: Settings) -> Connections:
@@ -94,7 +97,34 @@ def _options(connections: Connections) -> dict[str, Any]:
 
 
 class _Server(GuardedServer):
-    """Leaves what was made until it serves out of all later garbage collections."""
+    """Obeys signals from first to last, and leaves what was made until it serves out of later garbage collections."""
+
+    _interrupted = False
+
+    @property
+    def exit_code(self) -> int:
+        """What the process ends with."""
+        if not self.started:
+            return _NOT_STARTED
+        return 128 + signal.SIGINT if self._interrupted else 0
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Finish what is being answered after SIGTERM and Ctrl-C; unlike uvicorn's, do not raise them once more."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.handle_exit)
+        try:
+            yield
+        finally:
+            end_at_once()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """See uvicorn's. Before it serves nothing has to be finished, and whatever it waits for may take long."""
+        if not self.started:
+            end_at_once()
+            signal.raise_signal(sig)
+        self._interrupted = self._interrupted or sig == signal.SIGINT
+        super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then freeze: 250,000 objects that stay took 0.15 s to look through, every second under load."""
@@ -125,8 +155,6 @@ class _PulsingServer(_Server):
 
 def main(pulse: str) -> int:
     """Run the process; return its exit code."""
-    # uvicorn raises the signal that stopped it again, once it has stopped: by then there is nothing left to end.
-    signal.signal(signal.SIGTERM, lambda _number, _frame: None)
     try:
         settings = load_settings()
         configure_logging(settings.log_level)
@@ -134,8 +162,6 @@ def main(pulse: str) -> int:
     except ForefillError as error:
         print(f"forefill api: {error}", file=sys.stderr)  # noqa: T201  # a command's own message
         return 1
-    except KeyboardInterrupt:
-        return 130
 
 
 if __name__ == "__main__":

@@ -51,11 +51,10 @@ def create_search_app(settings: Settings) -> FastAPI:
 
 
 def main() -> int:
-    """Serve until a signal."""
+    """Serve until a signal; return the exit code."""
     settings = load_settings()
     configure_logging(settings.log_level)
-    serve_app(create_search_app(settings), settings)
-    return 0
+    return serve_app(create_search_app(settings), settings)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,11 @@
 """Entry point: `python -m demo`, in the checkout. Exit code 0 only if every claim held."""
 
-import argparse
+from pipeline.ending import end_at_once
+
+if __name__ == "__main__":
+    end_at_once()
+
+import argparse  # whatever is loaded, even this, after the line above
 import shutil
 import signal
 import sys
@@ -23,6 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     llm = parser.parse_args(arguments).llm
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     screen = Screen()
     try:
         command = forefill_command()

@@ -21,6 +21,7 @@ SOURCES = ("pipeline", "workers", "api", "migrations")
 
 PACKAGES = (
     "errors",
+    "ending",
     "loading",
     "json_input",
     "settings",

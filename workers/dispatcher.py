@@ -1,6 +1,11 @@
 """The dispatcher as a process: `python -m workers.dispatcher`."""
 
-import signal
+from pipeline.ending import end_at_once
+
+if __name__ == "__main__":
+    end_at_once()
+
+import signal  # whatever is loaded, even this, after the line above
 import threading
 
 from pipeline.loading import collector_at_rest

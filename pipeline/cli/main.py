@@ -1,19 +1,22 @@
 """Entry point: finds the command, and turns whatever went wrong into one sentence and an exit code.
 
-Exit codes: 0 all of it succeeded, 1 something did not, 2 the command line is wrong, 130 Ctrl-C, 143 SIGTERM.
+Exit codes: 0 all of it succeeded, 1 something did not, 2 the command line is wrong, 130 Ctrl-C, 143 SIGTERM. While a
+command is loaded and when its work is done, SIGTERM and Ctrl-C end the process at once; between, they unwind it.
 """
 
 import signal
 import sys
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib import import_module
+from types import TracebackType
 from typing import NoReturn
 
 import typer
 from sqlalchemy.exc import DBAPIError
 
 from pipeline.cli.invocation import new_group
+from pipeline.ending import end_at_once
 from pipeline.errors import ForefillError, operator_sentence
 from pipeline.loading import collector_at_rest
 
@@ -50,21 +53,28 @@ _TAKES_VALUE = "--data-dir"
 
 def main() -> NoReturn:
     """Run the command line of this process."""
-    signal.signal(signal.SIGTERM, _stop)
-    sys.exit(run(sys.argv[1:], loading=collector_at_rest()))
+    sys.excepthook, sys.unraisablehook = _end_quietly, _end_for_ignored
+    sys.exit(run(sys.argv[1:], loading=collector_at_rest(), working=_unwound_by_signals()))
 
 
-def run(arguments: Sequence[str], *, loading: AbstractContextManager[None] | None = None) -> int:
+def run(
+    arguments: Sequence[str],
+    *,
+    loading: AbstractContextManager[None] | None = None,
+    working: AbstractContextManager[None] | None = None,
+) -> int:
     """Run one command line and return its exit code; errors are said on standard error.
 
     Args:
         arguments: What stands behind `forefill`.
         loading: Entered while the command's module is imported.
+        working: Entered while the command runs.
     """
     try:
         with loading or nullcontext():
             app = build_app(arguments)
-        code = app(args=list(arguments), prog_name="forefill", standalone_mode=False)
+        with working or nullcontext():
+            code = app(args=list(arguments), prog_name="forefill", standalone_mode=False)
     except typer.TyperException as error:
         # A command line that cannot be understood; without any argument the message is the help itself.
         message = error.format_message()
@@ -117,6 +127,30 @@ def _complain(message: str) -> None:
     print(f"forefill: {message}" if "\n" not in message else message, file=sys.stderr)  # noqa: T201  # the user's line
 
 
+@contextmanager
+def _unwound_by_signals() -> Iterator[None]:
+    """Let signals unwind what runs within, so that an open run is sealed and a terminal is left in order."""
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        end_at_once()
+
+
 def _stop(_number: int, _frame: object) -> NoReturn:
-    """SIGTERM unwinds like Ctrl-C, so that an open run is sealed and a terminal is left in order."""
     sys.exit(128 + signal.SIGTERM)
+
+
+def _end_quietly(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Say nothing of a Ctrl-C that came where nobody catches it; everything else is a fault of ours and is shown."""
+    if not issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+
+
+def _end_for_ignored(ignored: "sys.UnraisableHookArgs") -> None:
+    """A Ctrl-C that came where errors cannot be raised, as in a weak reference's callback, ends the process too."""
+    if isinstance(ignored.exc_value, KeyboardInterrupt):
+        end_at_once()
+        signal.raise_signal(signal.SIGINT)
+    sys.__unraisablehook__(ignored)

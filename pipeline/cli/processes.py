@@ -16,6 +16,7 @@ from pipeline.cli.invocation import Call, command, require_database_file, requir
 from pipeline.cli.stack.flower_conf import FlowerOptions, flower_arguments, write_flower_conf
 from pipeline.cli.stack.worker_metrics import worker_environment
 from pipeline.database import Database, create_database_engine
+from pipeline.ending import end_at_once
 from pipeline.errors import Unavailable, operator_sentence
 from pipeline.jobs.store import QUEUES
 from pipeline.settings import Settings
@@ -127,12 +128,12 @@ def parse_queues(text: str) -> list[str]:
 def worker_arguments(queues: list[str], *, concurrency: int, name: str) -> list[str]:
     """Return what Python's `-m` is given to run a worker."""
     return [
-        *("celery", "-A", "workers.main", "worker", "-P", "prefork", "--without-gossip", "--without-mingle"),
+        *("workers", "worker", "-P", "prefork", "--without-gossip", "--without-mingle"),
         *("-Q", ",".join(queues), "-c", str(concurrency), "-n", f"{name}@%h"),
     ]
 
 
-BEAT_ARGUMENTS = ["celery", "-A", "workers.main", "beat", "--pidfile="]
+BEAT_ARGUMENTS = ["workers", "beat", "--pidfile="]
 """What Python's `-m` is given to run beat."""
 
 
@@ -151,4 +152,5 @@ def _check_schema(settings: Settings) -> None:
 def _become(module: list[str], environment: dict[str, str]) -> NoReturn:
     os.environ.update(environment)
     sys.stdout.flush()
+    end_at_once()  # a handler of ours that the signal has reached but that has not run yet would be lost
     os.execv(sys.executable, [sys.executable, "-P", "-m", *module])  # noqa: S606  # no shell, our own interpreter

@@ -91,4 +91,4 @@ def read_logins(path: Path) -> list[str]:
 
 def flower_arguments(conf: Path) -> list[str]:
     """Return what Python's `-m` is given to run Flower."""
-    return ["celery", "-A", "workers.main", "flower", f"--conf={conf}"]
+    return ["workers", "flower", f"--conf={conf}"]

@@ -1,6 +1,11 @@
 """`python -m pipeline.retrieval.owner`: run the embedded Qdrant engine. The key comes from FOREFILL_QDRANT_API_KEY."""
 
-import argparse
+from pipeline.ending import end_at_once
+
+if __name__ == "__main__":
+    end_at_once()
+
+import argparse  # whatever is loaded, even this, after the line above
 import sys
 from pathlib import Path
 
@@ -39,8 +44,6 @@ def main() -> int:
     except ForefillError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201  # the one sentence a user reads
         return 1
-    except KeyboardInterrupt:
-        return 130
     return 0
 
 

@@ -57,6 +57,7 @@ def run_owner(options: OwnerOptions) -> None:
     with Shelf.opened(options.data_dir) as shelf, _listener(options) as listener:
         # uvicorn finishes what is being served and then raises the signal again: this makes that an orderly exit.
         signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
+        signal.signal(signal.SIGINT, lambda number, _frame: sys.exit(128 + number))
         limits = replace(options.limits, idle_timeout_s=_IDLE_TIMEOUT_S)
         connections = Connections(limits, refusal=refusal, probes=[probe.encode() for probe in PROBES])
         config = uvicorn.Config(
