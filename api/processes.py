@@ -18,6 +18,7 @@ from pathlib import Path
 from api.server_process import ServerProcess
 from api.sockets import reserve
 from pipeline.cli.stack.serving_pids import write_serving_pids
+from pipeline.cli.stack.silence import OwnTicks
 from pipeline.settings import Settings
 from pipeline.telemetry.logs import get_logger
 from pipeline.telemetry.metrics import FOLDER_VARIABLE, shared_folder
@@ -25,6 +26,8 @@ from pipeline.telemetry.metrics import FOLDER_VARIABLE, shared_folder
 _log = get_logger(__name__)
 
 _TICK_S = 0.05
+_COUNT_S = 2.0
+"""Longer than from pulse to pulse: of a process in order nothing is read."""
 _END_S = 5.0
 """Longer than the grace of answers under way and what closes after them; shorter than supervisors wait."""
 
@@ -54,7 +57,13 @@ def _keep(servers: list[ServerProcess], folder: Path, stop: threading.Event) -> 
     said: list[int] | None = None
     for server in servers:
         server.start()
+    ticks, passed_s = OwnTicks(_TICK_S), 0.0
     while not stop.wait(_TICK_S):
+        passed_s += ticks.tick()
+        if passed_s >= _COUNT_S:
+            for server in servers:
+                server.count(passed_s)
+            passed_s = 0.0
         for server in servers:
             refused = server.tend()
             if refused is not None:

@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from pipeline.cli.stack.backoff import backoff_s, count_crash
+from pipeline.cli.stack.silence import Silence
 from pipeline.cli.stack.tether import tethered
 from pipeline.telemetry.logs import get_logger
 
 _log = get_logger(__name__)
 
 SILENT_S = 30.0
-"""A process that serves and does not pulse for this long is ended: its event loop stands still."""
+"""A process that serves and does not pulse for this long of its own time is ended: its event loop stands still."""
 
 _PULSES = 64
 
@@ -27,13 +28,14 @@ class ServerProcess:
 
         Args:
             environment: All its variables.
-            silent_s: How long it may be silent once it serves.
+            silent_s: How much of its own time it may be silent once it serves.
         """
         self._environment = environment
         self._silent_s = silent_s
         self._process: subprocess.Popen[bytes] | None = None
         self._pulse = -1
-        self._pulsed_at: float | None = None  # since its start
+        self._pulsed = False  # since its start
+        self._silence = Silence()
         self._started_at = 0.0
         self._starts_at = 0.0
         self._crashes = 0
@@ -46,11 +48,12 @@ class ServerProcess:
     @property
     def serves(self) -> bool:
         """Whether it runs and has begun to serve."""
-        return self._process is not None and self._pulsed_at is not None
+        return self._process is not None and self._pulsed
 
     def start(self) -> None:
         """Start it."""
-        self._started_at, self._pulsed_at = time.monotonic(), None
+        self._started_at, self._pulsed = time.monotonic(), False
+        self._silence.end()
         self._pulse, theirs = os.pipe()
         try:
             os.set_blocking(self._pulse, False)
@@ -75,10 +78,15 @@ class ServerProcess:
             refused = not self.serves and code > 0
             self._note_end(code)
             return code if refused else None
-        if self._pulsed_at is not None and time.monotonic() - self._pulsed_at > self._silent_s:
+        if self._silence.seconds > self._silent_s:
             _log.error("api.process_stands_still", pid=self.pid, silent_s=self._silent_s)
             self._process.kill()
         return None
+
+    def count(self, passed_s: float) -> None:
+        """Count the time that passed since the last call, as far as it counted for the caller, if it was silent."""
+        if self.serves:
+            self._silence.count(self.pid, passed_s, starts=False)
 
     def terminate(self) -> None:
         """SIGTERM, if it runs."""
@@ -97,7 +105,8 @@ class ServerProcess:
     def _listen(self) -> None:
         with suppress(BlockingIOError):
             if os.read(self._pulse, _PULSES):
-                self._pulsed_at = time.monotonic()
+                self._pulsed = True
+                self._silence.end()
 
     def _note_end(self, code: int) -> None:
         """Plan its next start."""

@@ -54,7 +54,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "worker_concurrency": settings.worker_concurrency,
         "worker_prefetch_multiplier": 0,
         "worker_disable_prefetch": True,  # with 0 above: no credit leaks on a timed-out acknowledgement
-        "worker_proc_alive_timeout": 60.0,  # with 4 s a busy host kills children while they load, again and again
+        "worker_proc_alive_timeout": 600.0,  # with 4 s a busy host kills children while they load, again and again
         "worker_max_tasks_per_child": 2000,
         "worker_max_memory_per_child": 1_500_000,  # KiB; above the tokenizers' and embedder's baseline
         "worker_cancel_long_running_tasks_on_connection_loss": False,

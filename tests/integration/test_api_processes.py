@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import text
 
 from api.server_process import ServerProcess
+from pipeline.cli.stack.silence import OwnTicks
 from pipeline.telemetry.metrics import FOLDER_VARIABLE
 from tests.support.lonely_api import LonelyApi
 from tests.support.polling import eventually
@@ -84,8 +85,10 @@ def test_one_that_stands_still_is_replaced(api: LonelyApi, tmp_path: Path) -> No
     api.upgrade()
     counts = {FOLDER_VARIABLE: str(tmp_path)}
     server = ServerProcess({**os.environ, **api.environment, **counts, **TWO}, silent_s=3.0)
+    ticks = OwnTicks(0.2)
 
     def serves(*, without: int) -> bool:
+        server.count(ticks.tick())
         assert server.tend() is None
         return server.serves and server.pid != without
 

@@ -3,6 +3,7 @@
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,8 +52,10 @@ class World:
         service = Service(name, command, works, wedged=wedged, is_store=is_store)
         return Child(service, os.environ, self.folder / f"{name}.log")
 
-    def run(self, *children: Child, silent_s: float = 60.0) -> None:
-        supervisor = Supervisor(children, stop=self.stop, say=self.said.append, silent_s=silent_s)
+    def run(self, *children: Child, silent_s: float = 60.0, idle_s: float = 60.0, ask_s: float = 0.2) -> None:
+        supervisor = Supervisor(
+            children, stop=self.stop, say=self.said.append, silent_s=silent_s, idle_s=idle_s, ask_s=ask_s
+        )
 
         def supervise() -> None:
             try:
@@ -107,7 +110,8 @@ def test_a_crashed_process_comes_back_and_says_so(world: World) -> None:
 
 
 def test_a_process_that_never_starts_is_named_with_its_last_words(world: World) -> None:
-    world.run(world.child("broken", [sys.executable, "-S", "-E", "-c", "raise SystemExit('no such thing')"]))
+    refuses = [sys.executable, "-S", "-E", "-c", "raise SystemExit('no such thing')"]
+    world.run(world.child("broken", refuses, works=lambda _child: False))
     assert world.await_word("does not start").endswith("broken.log ends with: no such thing")
 
 
@@ -126,7 +130,7 @@ def test_a_paused_process_is_ended_and_comes_back(world: World) -> None:
 def test_a_wedged_process_is_ended_and_comes_back(world: World) -> None:
     wedged: set[int] = set()
     child = world.child("wedged", SLEEPS, wedged=lambda child: child.pid in wedged)
-    world.run(child)
+    world.run(child, idle_s=0.5)
     world.await_word("ready")
     first = child.pid
     wedged.add(first)
@@ -144,10 +148,12 @@ def test_a_process_nobody_can_ask_about_is_left_alone(world: World) -> None:
         return True
 
     child = world.child("unknown", SLEEPS, works=works)
-    world.run(child, silent_s=6.0)
+    world.run(child, silent_s=0.5)
     world.await_word("ready")
     first = child.pid
     assert asked.wait(timeout=10)
+    began = time.monotonic()
+    eventually(lambda: time.monotonic() - began > 1.5)
     assert child.pid == first
     assert world.said == ["ready"]
 

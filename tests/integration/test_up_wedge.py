@@ -16,13 +16,18 @@ OLD_MS = round(WEDGED_S * 1000) + 5000
 def waiting(database: Database) -> Database:
     """A job that has been due for more than a minute, and a worker that should take it."""
     ingestion(database).put(CORPUS, [source("d")])
-    change_rows(database, JOBS, true(), available_at=now_ms() - OLD_MS)
+    change_rows(database, JOBS, true(), available_at=now_ms() - OLD_MS, published_at=now_ms())
     announce_worker(database, "w", queues=["interactive"], concurrency=1)
     return database
 
 
 def test_a_queue_whose_jobs_nobody_claims_is_wedged(waiting: Database) -> None:
     assert find_wedged_queues(waiting) == {"interactive"}
+
+
+def test_a_queue_of_whose_jobs_nobody_was_told_is_not(waiting: Database) -> None:
+    change_rows(waiting, JOBS, true(), published_at=None)
+    assert find_wedged_queues(waiting) == set()
 
 
 def test_a_queue_without_workers_is_not(database: Database) -> None:
