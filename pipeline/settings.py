@@ -1,15 +1,18 @@
 """Typed settings from `FOREFILL_…` variables, a `.env` file, or a data directory.
 
-Read once by an entry point (`load_settings`) and handed down; no module reads the environment at import.
+Read once by an entry point (`load_settings`) and handed down; no module reads the environment at import. What is wrong
+with one is said in a sentence that names the variable and quotes no secret.
 """
 
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import parse_qsl
 
-from pydantic import Field, HttpUrl, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, HttpUrl, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from pipeline.errors import ConfigurationError
 
@@ -26,17 +29,26 @@ _NAME = r"(?:[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\])"
 _HOST_NAME = re.compile(_NAME)
 _ORIGIN = re.compile(rf"https?://{_NAME}(?::[0-9]{{1,5}})?")
 
+_PLACE = re.compile(r"(?:\[[0-9A-Fa-f:.%]+\]|[^\[\]:]*)(?::([0-9]{1,5}))?")
+"""Host and port of a URL."""
+_LONE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_MAX_PORT = 65_535
+_REDIS_NUMBERS = {"socket_timeout", "socket_connect_timeout", "max_connections", "health_check_interval", "db"}
+_PASSWORD_HINT = "in a password write # as %23, @ as %40, : as %3A, / as %2F and ? as %3F"  # noqa: S105  # is none
+
 
 class Settings(BaseSettings):
     """Everything a process needs to know, with units in the names."""
 
-    model_config = SettingsConfigDict(env_prefix="FOREFILL_", env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="FOREFILL_", env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
+    )
 
-    database_url: str = "sqlite:///forefill.db"
+    database_url: Annotated[str, Field(repr=False)] = "sqlite:///forefill.db"
     """SQLAlchemy URL: `sqlite:///PATH` or `postgresql+psycopg://…` (`postgresql://` is accepted)."""
-    broker_url: str = "redis://127.0.0.1:6379/0"
+    broker_url: Annotated[str, Field(repr=False)] = "redis://127.0.0.1:6379/0"
     """Celery's broker: its own Redis or Valkey, never the cache."""
-    cache_url: str = "redis://127.0.0.1:6380/0"
+    cache_url: Annotated[str, Field(repr=False)] = "redis://127.0.0.1:6380/0"
     """Redis or Valkey that holds token entries."""
     qdrant_url: str = "http://127.0.0.1:6333"
     """Qdrant's REST address: a server, a cluster, or `forefill qdrant` (the embedded engine)."""
@@ -181,7 +193,71 @@ class Settings(BaseSettings):
     def _with_driver(cls, url: str) -> str:
         if not url.startswith(("sqlite:///", "postgresql://", "postgresql+psycopg://")):
             raise ValueError("write sqlite:///PATH or postgresql://USER:PASSWORD@HOST:PORT/NAME")
+        if not url.startswith("sqlite:"):
+            _check_url(url, "postgresql", "postgresql+psycopg")
         return url.replace("postgresql://", "postgresql+psycopg://", 1)
+
+    @field_validator("broker_url", "cache_url")
+    @classmethod
+    def _redis(cls, url: str, info: ValidationInfo) -> str:
+        sockets = () if info.field_name == "broker_url" else ("unix",)  # Celery's transport names them otherwise
+        tail = _check_url(url, "redis", "rediss", *sockets)
+        path, _, query = tail.partition("?")
+        if not url.startswith("unix:") and not re.fullmatch(r"(/[0-9]*)?", path):
+            raise ValueError("behind the port only the number of a database may follow: redis://:PASSWORD@HOST:PORT/0")
+        for name, value in parse_qsl(query):
+            if name in _REDIS_NUMBERS and not re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):
+                raise ValueError(f"its option {name} is no number")
+        return url
+
+    @field_validator("qdrant_url")
+    @classmethod
+    def _qdrant(cls, url: str) -> str:
+        _check_url(url, "http", "https", "unix")
+        return url
+
+    @field_validator("engine_url", "embeddings_url", mode="before")
+    @classmethod
+    def _service(cls, url: object) -> object:
+        if isinstance(url, str):
+            _check_url(url, "http", "https")
+        return url
+
+
+def _check_url(url: str, *schemes: str) -> str:
+    """Refuse a URL that its libraries would take apart in different ways; return what stands behind host and port.
+
+    They cut a password at its first reserved character, take the rest for a host or a port, and quote that in errors.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme not in schemes:
+        raise ValueError(f"begin it with {' or '.join(f'{each}://' for each in schemes)}")
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    tail = rest[len(authority) :]
+    login, _, places = authority.rpartition("@")
+    path = tail.partition("?")[0]
+    if not url.isprintable() or " " in url:
+        raise ValueError("it holds a blank or a control character")
+    if "#" in rest:
+        raise ValueError(f"it holds a #; {_PASSWORD_HINT}")
+    if "@" in login:
+        raise ValueError(f"it holds more than one @; {_PASSWORD_HINT}")
+    if _LONE_PERCENT.search(rest):
+        raise ValueError("it holds a % without two hexadecimal digits behind it; in a password write % as %25")
+    if scheme != "unix" and ("@" in path or ("@" in tail and "=" not in tail.partition("@")[0])):
+        raise ValueError(f"its host or port is none; {_PASSWORD_HINT}")
+    _check_places(places, needed=scheme in {"http", "https"})
+    return tail
+
+
+def _check_places(places: str, *, needed: bool) -> None:
+    """Refuse hosts or ports that are none; PostgreSQL takes several."""
+    for place in places.split(","):
+        match = _PLACE.fullmatch(place)
+        if match is None or int(match[1] or 1) not in range(1, _MAX_PORT + 1):
+            raise ValueError(f"its port is no number from 1 to {_MAX_PORT}; {_PASSWORD_HINT}")
+        if needed and not place.partition(":")[0]:
+            raise ValueError("it names no host")
 
 
 def _listed(value: object, pattern: re.Pattern[str], complaint: str) -> object:
@@ -214,4 +290,24 @@ def load_settings(data_dir: Path | None = None) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = "FOREFILL_" + ".".join(str(part) for part in first["loc"]).upper()
-        raise ConfigurationError(f"{name}: {first['msg'].removeprefix('Value error, ')}") from error
+        sentence = first["msg"].removeprefix("Value error, ")
+    except (OSError, UnicodeDecodeError, SettingsError) as error:
+        name = " and ".join(str(file) for file in files)
+        sentence = f"cannot be read as UTF-8 text with one NAME=VALUE a line ({type(error).__name__})"
+    # Outside of the handlers: an error that is shown with its causes must not show the values either.
+    raise ConfigurationError(f"{name}: {sentence}")
+
+
+def load_settings_or_exit(process: str) -> Settings:
+    """Read the settings of a process that others import; end it with one sentence if one is malformed.
+
+    Args:
+        process: What is said to have failed: `worker`, `dispatcher`, …
+
+    Raises:
+        SystemExit: A value is malformed.
+    """
+    try:
+        return load_settings()
+    except ConfigurationError as error:
+        sys.exit(f"forefill {process}: {error}")

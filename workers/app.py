@@ -11,7 +11,7 @@ from kombu.entity import Exchange, Queue
 
 from pipeline.jobs.store import QUEUES
 from pipeline.services.event_jobs import JobLimits
-from pipeline.settings import Settings, load_settings
+from pipeline.settings import Settings, load_settings_or_exit
 
 EVALUATE_SCHEDULES = "forefill.evaluate_schedules"
 """Name of the task that beat sends: the dispatcher's own look at schedules, once more."""
@@ -95,4 +95,4 @@ def create_app(settings: Settings) -> Celery:
 
 def load_app() -> Celery:
     """Build the application of this process from its settings."""
-    return create_app(load_settings())
+    return create_app(load_settings_or_exit("worker"))

@@ -11,14 +11,14 @@ import threading
 from pipeline.loading import collector_at_rest
 
 with collector_at_rest():
-    from pipeline.settings import load_settings
+    from pipeline.settings import load_settings_or_exit
     from pipeline.telemetry.logs import configure_logging
     from workers.dispatching import run
 
 
 def main() -> None:
     """Run until SIGTERM or Ctrl-C."""
-    settings = load_settings()
+    settings = load_settings_or_exit("dispatcher")
     configure_logging(settings.log_level)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

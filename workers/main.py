@@ -13,13 +13,13 @@ with collector_at_rest():
         worker_shutting_down,
     )
 
-    from pipeline.settings import load_settings
+    from pipeline.settings import load_settings_or_exit
     from pipeline.telemetry.logs import configure_logging
     from workers.app import create_app
     from workers.lifecycle import ChildProcess, MainProcess
     from workers.tasks import register
 
-_settings = load_settings()
+_settings = load_settings_or_exit("worker")
 app = create_app(_settings)
 _child = ChildProcess(_settings)
 _main = MainProcess(_settings)
