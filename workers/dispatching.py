@@ -17,6 +17,7 @@ from pipeline.jobs.redis_nudge import NudgeListener
 from pipeline.jobs.store import Publishable
 from pipeline.services.cache_epoch import watch_cache
 from pipeline.services.corpus_removal import purge_dropped
+from pipeline.services.dropped_entries import end_abandoned_clearings
 from pipeline.services.range_runs import start_due_gc
 from pipeline.services.refilling import pursue_refills, pursue_verifications
 from pipeline.services.schedules import evaluate_schedules
@@ -98,6 +99,7 @@ def choose_chores(database: Database, cache: TokenWriter) -> list[Chore]:
     return [
         Chore("schedules", 1.0, lambda: evaluate_schedules(database)),
         Chore("cache", 2.0, lambda: watch_cache(database, cache)),
+        Chore("clearings", 5.0, lambda: end_abandoned_clearings(database)),
         Chore("refills", 2.0, lambda: pursue_refills(database)),
         Chore("verifications", 5.0, lambda: pursue_verifications(database)),
         Chore("garbage", 60.0, lambda: start_due_gc(database)),

@@ -7,14 +7,14 @@ the set's version under a shared lock of that row when they settle, so none sett
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from pipeline.database import now_ms
 from pipeline.documents.corpora import Corpus, get_corpus
 from pipeline.documents.ranges import unfilled
 from pipeline.documents.spec_states import CorpusSpecState, check_spec_transition
 from pipeline.documents.states import DocumentState
-from pipeline.documents.tables import CorpusRow, CorpusSpecRow, DocumentRow
+from pipeline.documents.tables import CorpusRow, CorpusSpecRow, DocumentRow, LedgerRow
 from pipeline.errors import Conflict, NotFound
 from pipeline.tokenizers.tables import SpecRow
 
@@ -86,6 +86,9 @@ def start_filling(connection: Connection, corpus: Corpus, spec_id: str) -> bool:
         ended = (_SPECS.c.corpus_pk == corpus.pk, _SPECS.c.spec_id == spec_id)
         # Where an audit has switched caching off it stays off: building proves nothing.
         connection.execute(update(_SPECS).where(*ended).values(**values, activated_at=None))
+        # A drop that was cut short, or is not through yet, has left ledger rows whose entries garbage collection takes.
+        left = (LedgerRow.corpus_pk == corpus.pk, LedgerRow.spec_id == spec_id)
+        connection.execute(delete(LedgerRow).where(*left))
     connection.execute(update(SpecRow).where(SpecRow.id == spec_id).values(dropped_at=None))
     _bump(connection, corpus.pk)
     return True
@@ -166,6 +169,15 @@ def find_missing(connection: Connection, corpus_pk: int, spec_id: str, *, since:
     )
     few = select(DocumentRow.id).where(*lacking).order_by(is_dead.desc(), DocumentRow.pk).limit(_NAMED)
     return Missing(total, dead, tuple(connection.execute(few).scalars()) if total else ())
+
+
+def refill_in_flight(connection: Connection, corpus_pks: Sequence[int]) -> None:
+    """Have publications and range jobs that are under way write their entries again before they record them.
+
+    For entries that were dropped on purpose. What was recorded before this commits is seen by whoever looks afterwards.
+    """
+    for corpus_pk in sorted(corpus_pks):
+        _bump(connection, corpus_pk)
 
 
 def _bump(connection: Connection, corpus_pk: int) -> None:

@@ -7,6 +7,8 @@ from uuid import UUID
 
 _RECORD = struct.Struct("<16sII")
 _POINT_BYTES = 16
+RECORD_BYTES = _RECORD.size
+"""Bytes of one packed passage; its key comes first."""
 
 
 class PassageSpan(NamedTuple):

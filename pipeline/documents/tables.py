@@ -49,7 +49,8 @@ class CorpusRow(Base):
     buckets: Mapped[int] = mapped_column(SmallInteger)
     """Event jobs of this corpus are spread over this many keys; fixed when it is made."""
     spec_set_version: Mapped[int] = mapped_column(Integer, default=1)
-    """Grows whenever a spec starts or stops being filled."""
+    """Grows whenever a spec starts or stops being filled, and when entries were dropped on purpose. Whoever settles by
+    an older one writes his entries again first."""
     created_at: Mapped[Millis]
     dropped_at: Mapped[int | None] = mapped_column(BIG_INTEGER)
 

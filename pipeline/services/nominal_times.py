@@ -11,6 +11,8 @@ from zoneinfo import ZoneInfo
 
 from cronsim import CronSim
 
+from pipeline.services.time_zones import load_zone
+
 _PUT_BACK = timedelta(hours=4)
 """Clocks are put back by less: a time on the wall that much ahead of now may have passed already."""
 _SECOND = timedelta(seconds=1)
@@ -22,20 +24,23 @@ def next_nominal(cron: str, timezone: str, *, after_ms: int) -> int | None:
 
     Args:
         cron: Five valid fields.
-        timezone: IANA name.
+        timezone: IANA name, of `time_zones.zone_names`.
         after_ms: Milliseconds since 1970-01-01 UTC.
 
     Returns:
         Milliseconds since 1970-01-01 UTC; None if there is none within 50 years.
+
+    Raises:
+        InvalidInput: There is no such time zone.
     """
     moment = datetime.fromtimestamp(after_ms / 1000, tz=UTC)
-    return next((at for at in _moments(cron, ZoneInfo(timezone), moment) if at > after_ms), None)
+    return next((at for at in _moments(cron, load_zone(timezone), moment) if at > after_ms), None)
 
 
 def latest_nominal(cron: str, timezone: str, *, until_ms: int) -> int | None:
     """Return the last time a schedule meant, up to and with a moment; see `next_nominal`."""
     moment = datetime.fromtimestamp(until_ms // 1000, tz=UTC) + _SECOND
-    backwards = _moments(cron, ZoneInfo(timezone), moment, reverse=True)
+    backwards = _moments(cron, load_zone(timezone), moment, reverse=True)
     return next((at for at in backwards if at <= until_ms), None)
 
 

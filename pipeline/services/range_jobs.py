@@ -27,7 +27,8 @@ from pipeline.documents.ranges import (
     publish_anew,
     unfilled,
 )
-from pipeline.errors import InvalidInput, NotFound, OutOfTime, Unavailable, error_sentence, is_failure
+from pipeline.documents.tables import CorpusRow
+from pipeline.errors import ForefillError, InvalidInput, NotFound, OutOfTime, Unavailable, error_sentence, is_failure
 from pipeline.jobs.claims import ClaimedJob, finish, leave_breadcrumb, record_progress, yield_job
 from pipeline.jobs.installation import cache_epoch_at
 from pipeline.jobs.range_runs import (
@@ -68,6 +69,10 @@ _RUN = select(RunRow.id, RunRow.kind, RunRow.spec_id, RunRow.options, RunRow.upp
 )
 
 
+class _EntriesDroppedError(ForefillError):
+    """Entries that a slice has written may be gone again: they are to be written once more."""
+
+
 @dataclass(slots=True)
 class _Slice:
     """What became of the documents of one slice."""
@@ -94,6 +99,7 @@ class RangeJobRunner:
         with self._database.read() as connection:
             run = connection.execute(_RUN.where(RunRow.id == self._run_id)).one()
             self._corpus = get_corpus_by_pk(connection, job.corpus_pk)
+            self._spec_set_version = self._corpus.spec_set_version
             filled = filled_specs(connection, job.corpus_pk)
             self._epoch_at = cache_epoch_at(connection)
             chosen = [spec.spec_id for spec in filled if run.spec_id in (None, spec.spec_id)]
@@ -155,7 +161,14 @@ class RangeJobRunner:
         if self._writes:
             self._fill(found.recomputed)
         moved = {each.document.pk for each in found.recomputed if each.cuts_moved} | set(lost)
-        self._store(found, differing, end=end, filled_from=filled_from, publish_anew=moved)
+        while True:
+            try:
+                self._store(found, differing, end=end, filled_from=filled_from, publish_anew=moved)
+            except _EntriesDroppedError:
+                self._fill(found.recomputed)
+                differing = self._compare(found.recomputed, lost)  # the ledger may have been told, too
+            else:
+                return
 
     @property
     def _writes(self) -> bool:
@@ -281,6 +294,8 @@ class RangeJobRunner:
         documents = {each.document.pk: each.document for each in found.recomputed}
         with self._database.write() as connection:
             record_progress(connection, self._job, cursor=end)
+            if self._writes:
+                self._check_entries(connection)
             held = lock_still_served(connection, list(documents.values()))
             kept = [each for each in found.recomputed if each.document.pk in held]
             changed = [each for each in kept if self._is_quick or each.document.pk in differing]
@@ -299,6 +314,13 @@ class RangeJobRunner:
             )
             count_slice(connection, self._job, counts)
         self._cursor = end
+
+    def _check_entries(self, connection: Connection) -> None:
+        """Go back if entries of the corpus were dropped since this slice's were written (see `dropped_entries`)."""
+        version = select(CorpusRow.spec_set_version).where(CorpusRow.pk == self._corpus.pk).with_for_update(read=True)
+        known, self._spec_set_version = self._spec_set_version, connection.execute(version).scalar_one()
+        if known != self._spec_set_version:
+            raise _EntriesDroppedError("entries were dropped while a slice was written")
 
     def _store_ledger(self, connection: Connection, changed: Sequence[Recomputed], *, filled_from: int) -> None:
         writes = [

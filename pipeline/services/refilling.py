@@ -39,7 +39,7 @@ _SOON_MS = 5_000
 _LATER_MS = 600_000
 """Pause after one that failed, in part or whole, and after a verification."""
 
-_NEVER = -1
+NEVER = -1
 """Time at which entries that are not believed were stored: before every epoch, the first of which begins at 0."""
 
 _REPAIR = RangeOptions(repair=True)
@@ -117,13 +117,18 @@ def owe(connection: Connection, corpus_pks: list[int], debt: Debt) -> None:
         before = get_fact(connection, f"{_DEBT}{corpus_pk}")
         joined = debt if before is None else debt.joined(Debt.from_json(before))
         set_fact(connection, f"{_DEBT}{corpus_pk}", joined.to_json())
-        _distrust(connection, corpus_pk, debt)
+        disbelieve(connection, corpus_pk, debt)
 
 
 def owe_everywhere(connection: Connection, debt: Debt) -> None:
     """Add a debt to every corpus."""
+    owe(connection, kept_corpora(connection), debt)
+
+
+def kept_corpora(connection: Connection) -> list[int]:
+    """Return every corpus that was not dropped, by number."""
     kept = select(CorpusRow.pk).where(CorpusRow.dropped_at.is_(None)).order_by(CorpusRow.pk)
-    owe(connection, list(connection.execute(kept).scalars()), debt)
+    return list(connection.execute(kept).scalars())
 
 
 def pursue_refills(database: Database) -> list[str]:
@@ -149,7 +154,7 @@ def _pursue(database: Database, corpus_pk: int, value: str) -> str | None:
         must_distrust = _is_believed(connection, corpus_pk, debt)
     if must_distrust:
         with database.write() as connection:
-            _distrust(connection, corpus_pk, debt)
+            disbelieve(connection, corpus_pk, debt)
     step = Step.FORGET if name is None else next_step(debt, last, in_flight=in_flight, now=now)
     if name is not None and step is Step.LOOK:
         if _has_unfilled(database, corpus_pk):
@@ -211,11 +216,12 @@ def _is_believed(connection: Connection, corpus_pk: int, debt: Debt) -> bool:
     return connection.execute(select(LedgerRow.document_pk).where(*written).limit(1)).first() is not None
 
 
-def _distrust(connection: Connection, corpus_pk: int, debt: Debt) -> None:
+def disbelieve(connection: Connection, corpus_pk: int, debt: Debt) -> None:
+    """Stop believing a corpus' ledger where a debt speaks of it."""
     since = max(debt.since, cache_epoch_at(connection), 0)
     if since < debt.before:
         written = (LedgerRow.corpus_pk == corpus_pk, LedgerRow.written_at >= since, LedgerRow.written_at < debt.before)
-        connection.execute(update(LedgerRow).where(*written).values(written_at=_NEVER))
+        connection.execute(update(LedgerRow).where(*written).values(written_at=NEVER))
 
 
 def _has_unfilled(database: Database, corpus_pk: int) -> bool:

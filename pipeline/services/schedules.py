@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from pipeline.database import Database, now_ms, upsert
 from pipeline.documents.corpora import Corpus
 from pipeline.documents.tables import CorpusRow
-from pipeline.errors import ForefillError, Unavailable
+from pipeline.errors import ForefillError, InvalidInput, Unavailable
 from pipeline.jobs.range_runs import Nominal
 from pipeline.jobs.tables import RunRow, ScheduleRow
 from pipeline.services.nominal_times import latest_nominal, next_nominal
@@ -97,7 +97,7 @@ def _due(schedule: Schedule, now: int) -> int | None:
         if following is None or following > now:
             return None
         return latest_nominal(schedule.cron, schedule.timezone, until_ms=now)
-    except (CronSimError, OSError, ValueError, KeyError) as error:  # what a zone that is gone raises is a KeyError
+    except (CronSimError, InvalidInput, OSError, ValueError) as error:
         _log.error("schedule.unreadable", corpus=schedule.corpus, error=str(error))
         return None
 

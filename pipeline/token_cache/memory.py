@@ -233,6 +233,18 @@ class MemoryTokenReader:
         self._store.names()
         return self._store.used_bytes
 
+    async def scan_page(self, cursor: int) -> tuple[int, list[EntryName]]:  # noqa: ARG002  # one page holds them all
+        """See `TokenReader.scan_page`."""
+        return 0, list(MemoryTokenWriter(self._store).scan())
+
+    async def delete(self, fingerprint: str, passage_keys: Sequence[bytes]) -> int:
+        """See `TokenReader.delete`."""
+        return MemoryTokenWriter(self._store).delete(fingerprint, passage_keys)
+
+    async def epoch(self) -> str | None:
+        """See `TokenReader.epoch`."""
+        return MemoryTokenWriter(self._store).epoch()
+
     async def ping(self) -> None:
         """See `TokenReader.ping`."""
         self._store.names()

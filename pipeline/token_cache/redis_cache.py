@@ -320,10 +320,7 @@ class RedisTokenReader:
         self, fingerprint: str, pairs: Iterable[PassageEntry], *, ttl_s: int, replace: Collection[bytes] = ()
     ) -> None:
         """See `TokenReader.write_back`: SET NX EX, for corrupt values SET XX KEEPTTL before it."""
-        with translated():
-            async with asyncio.timeout(self._timeout_s):
-                mark = await execute_raw(self._client, "GET", EPOCH_KEY)
-        self._rights.require(mark if isinstance(mark, bytes) else None)
+        self._rights.require(await self._mark())
         corrupt = {entry_key(fingerprint, key) for key in replace}
         encoded = encode_pairs(fingerprint, pairs, self._hmac_key, self._dictionary_for(fingerprint))
         for batch in batches(encoded, max_bytes=self._max_batch_bytes):
@@ -353,6 +350,30 @@ class RedisTokenReader:
             async with asyncio.timeout(self._timeout_s):
                 info = await self._client.info("memory")
         return int(info.get("used_memory", 0))
+
+    async def scan_page(self, cursor: int) -> tuple[int, list[EntryName]]:
+        """See `TokenReader.scan_page`."""
+        with translated():
+            cursor, keys = scan_page(await execute_raw(self._client, "SCAN", cursor, *scan_options(None)))
+        return cursor, [name for key in keys if (name := parse_entry_key(key))]
+
+    async def delete(self, fingerprint: str, passage_keys: Sequence[bytes]) -> int:
+        """See `TokenReader.delete`."""
+        count = 0
+        for keys in key_chunks(entry_keys(fingerprint, passage_keys)):
+            with translated():
+                count += await self._client.unlink(*keys)
+        return count
+
+    async def epoch(self) -> str | None:
+        """See `TokenReader.epoch`."""
+        return split_mark(await self._mark())[0]
+
+    async def _mark(self) -> bytes | None:
+        with translated():
+            async with asyncio.timeout(self._timeout_s):
+                mark = await execute_raw(self._client, "GET", EPOCH_KEY)
+        return mark if isinstance(mark, bytes) else None
 
     async def ping(self) -> None:
         """See `TokenReader.ping`."""

@@ -142,6 +142,15 @@ class TokenReader(Protocol):
     async def used_bytes(self) -> int:
         """Return the memory that the cache takes, whatever else it holds included."""
 
+    async def scan_page(self, cursor: int) -> tuple[int, list[EntryName]]:
+        """Return some names of entries and where to go on; begins at 0, and 0 is the end."""
+
+    async def delete(self, fingerprint: str, passage_keys: Sequence[bytes]) -> int:
+        """Drop entries and return how many there were."""
+
+    async def epoch(self) -> str | None:
+        """Return the cache's epoch, None when it has none."""
+
     async def ping(self) -> None:
         """Return when the cache answers."""
 

@@ -15,6 +15,7 @@ from pipeline.errors import Unavailable
 from pipeline.telemetry.logs import get_logger
 from pipeline.token_cache.circuit import Circuit
 from pipeline.token_cache.codec import Entry
+from pipeline.token_cache.keys import EntryName
 from pipeline.token_cache.l1 import L1Cache
 from pipeline.token_cache.marks import KeyMismatchError
 from pipeline.token_cache.single_flight import SingleFlight
@@ -195,6 +196,22 @@ class TokenCache:
         """
         self._l1.clear()
         return await self._reader.clear(fingerprint)
+
+    async def scan_page(self, cursor: int) -> tuple[int, list[EntryName]]:
+        """See `TokenReader.scan_page`."""
+        return await self._reader.scan_page(cursor)
+
+    async def delete(self, fingerprint: str, passage_keys: Sequence[bytes]) -> int:
+        """Drop entries from the shared cache; `clear_memory` drops them from L1."""
+        return await self._reader.delete(fingerprint, passage_keys)
+
+    async def epoch(self) -> str | None:
+        """Return the shared cache's epoch.
+
+        Raises:
+            Unavailable: The shared cache failed.
+        """
+        return await self._reader.epoch()
 
     def clear_memory(self) -> None:
         """Drop this process' L1 only: what the shared cache holds is asked for anew."""

@@ -14,6 +14,7 @@ from pipeline.retrieval.embedders import embedder_name
 from pipeline.services.diagnosis.findings import Finding
 from pipeline.services.inspection import Coverage, count_states, list_coverage
 from pipeline.services.spec_loading import SpecLoader
+from pipeline.services.time_zones import load_zone
 from pipeline.settings import Settings
 from pipeline.tokenizers.tables import SpecRow
 
@@ -32,6 +33,7 @@ def check(settings: Settings, database: Database) -> Iterator[Finding]:
         problems = [
             *_check_embedder(corpus, embedder=embedder),
             *_check_splitter(corpus),
+            *_check_timezone(corpus),
             *_check_caching(corpus, caching_off),
             *_check_dead(corpus, dead=dead),
             *_check_coverage(corpus, [entry for entry in coverage if entry.corpus == corpus.name]),
@@ -74,6 +76,17 @@ def _check_splitter(corpus: Corpus) -> Iterator[Finding]:
             f"corpus {corpus.name}",
             f"was cut by {corpus.splitter}, what changes from now on is cut by {installed}",
             remedy="install that version again, or ingest into a new corpus",
+        )
+
+
+def _check_timezone(corpus: Corpus) -> Iterator[Finding]:
+    try:
+        load_zone(corpus.timezone)
+    except InvalidInput as error:
+        yield Finding.fail(
+            f"corpus {corpus.name}",
+            f"{error}: its schedule is not followed",
+            remedy=f"run `forefill corpus set {corpus.name} --timezone NAME`, for instance Europe/Berlin or UTC",
         )
 
 
