@@ -152,6 +152,8 @@ class Settings(BaseSettings):
     """Interrupted deliveries of one job after which the document named by its breadcrumb is dead."""
     job_time_limit_s: Annotated[float, Field(ge=3, le=240)] = 60.0
     """Seconds after which a hung job's process is killed, interrupted at five sixths; below the visibility timeout."""
+    run_retention_days: Annotated[int, Field(ge=1, le=36_500)] = 30
+    """Days that ended runs and the rows of deleted documents are kept; failed and partial runs three times as long."""
     worker_concurrency: Annotated[int, Field(ge=1, le=256)] = 2
     """Prefork children of one worker."""
     visibility_timeout_s: Annotated[int, Field(ge=3)] = 300

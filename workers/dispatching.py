@@ -20,6 +20,7 @@ from pipeline.services.corpus_removal import purge_dropped
 from pipeline.services.dropped_entries import end_abandoned_clearings
 from pipeline.services.range_runs import start_due_gc
 from pipeline.services.refilling import pursue_refills, pursue_verifications
+from pipeline.services.retention import prune
 from pipeline.services.schedules import evaluate_schedules
 from pipeline.settings import Settings
 from pipeline.telemetry.logs import get_logger
@@ -85,7 +86,9 @@ def run(settings: Settings, stop: threading.Event) -> None:
         sweep=lambda: purge_dropped(database),
     )
     cache = open_token_writer(settings, timeout_s=_CACHE_TIMEOUT_S)
-    chores = ChoreThread(choose_chores(database, cache), leads=lambda: dispatcher.leads)
+    chores = ChoreThread(
+        choose_chores(database, cache, retention_days=settings.run_retention_days), leads=lambda: dispatcher.leads
+    )
     _log.info("dispatcher.started")
     chores.start()
     dispatcher.run(interval_s=settings.dispatch_interval_s, stop=stop, wait=listener.wait)
@@ -94,7 +97,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
         part.close()
 
 
-def choose_chores(database: Database, cache: TokenWriter) -> list[Chore]:
+def choose_chores(database: Database, cache: TokenWriter, *, retention_days: int = 30) -> list[Chore]:
     """Return what a leading dispatcher does beside dispatching; each is soon done when there is nothing to do."""
     return [
         Chore("schedules", 1.0, lambda: evaluate_schedules(database)),
@@ -102,5 +105,6 @@ def choose_chores(database: Database, cache: TokenWriter) -> list[Chore]:
         Chore("clearings", 5.0, lambda: end_abandoned_clearings(database)),
         Chore("refills", 2.0, lambda: pursue_refills(database)),
         Chore("verifications", 5.0, lambda: pursue_verifications(database)),
+        Chore("retention", 10.0, lambda: prune(database, retention_days=retention_days)),
         Chore("garbage", 60.0, lambda: start_due_gc(database)),
     ]

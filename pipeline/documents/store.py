@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from sqlalchemy import Connection, Row, bindparam, delete, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, select, update
 
 from pipeline.database import insert_missing, now_ms, upsert
 from pipeline.documents.content import DocumentChange, bucket_of
 from pipeline.documents.corpora import Corpus
 from pipeline.documents.states import DocumentState, state_after_accept
-from pipeline.documents.tables import ContentRow, DocumentRow
+from pipeline.documents.tables import ContentRow, CorpusRow, DocumentRow
 
 _DOCUMENTS = DocumentRow.metadata.tables["documents"]
 _CONTENTS = ContentRow.metadata.tables["document_contents"]
@@ -114,6 +114,11 @@ def _lock_heads(connection: Connection, corpus_pk: int, ids: Sequence[str]) -> d
 def _insert_new(
     connection: Connection, corpus: Corpus, changes: Sequence[DocumentChange], *, queue: str, now: int
 ) -> dict[str, Acceptance]:
+    if not changes:
+        return {}
+    # After the heads were looked for: whoever has pruned one in between has raised the floor above it.
+    floor = select(func.coalesce(CorpusRow.generation_floor, 0)).where(CorpusRow.pk == corpus.pk)
+    first = int(connection.execute(floor).scalar_one()) + 1
     rows = [
         {
             "corpus_pk": corpus.pk,
@@ -121,7 +126,7 @@ def _insert_new(
             "bucket": bucket_of(change.id, buckets=corpus.buckets),
             "queue": queue,
             "state": DocumentState.PENDING.value,
-            "generation": 1,
+            "generation": first,
             "published_generation": 0,
             "served_generation": 0,
             "content_hash": change.content_hash,

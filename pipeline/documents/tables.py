@@ -53,6 +53,8 @@ class CorpusRow(Base):
     an older one writes his entries again first."""
     created_at: Mapped[Millis]
     dropped_at: Mapped[int | None] = mapped_column(BIG_INTEGER)
+    generation_floor: Mapped[int | None] = mapped_column(BIG_INTEGER)
+    """Highest generation of any deleted document whose row was pruned: documents that are new begin above it."""
 
 
 class CorpusSpecRow(Base):
@@ -111,6 +113,12 @@ class DocumentRow(Base):
             postgresql_where=text("published_generation < generation AND state <> 'dead'"),
         ),
         Index("ix_documents_corpus_pk_pk", "corpus_pk", "pk"),
+        Index(
+            "ix_documents_deleted",
+            "accepted_at",
+            sqlite_where=text("state = 'deleted'"),
+            postgresql_where=text("state = 'deleted'"),
+        ),
         {"sqlite_autoincrement": True},
     )
 
@@ -168,7 +176,9 @@ class LedgerRow(Base):
     __tablename__ = "ledger"
 
     spec_id: Mapped[str] = mapped_column(ForeignKey("specs.id"), primary_key=True)
-    document_pk: Mapped[int] = mapped_column(ForeignKey("documents.pk"), primary_key=True, autoincrement=False)
+    document_pk: Mapped[int] = mapped_column(
+        ForeignKey("documents.pk"), primary_key=True, autoincrement=False, index=True
+    )
     corpus_pk: Mapped[int] = mapped_column(ForeignKey("corpora.pk"), index=True)
     generation: Mapped[int] = mapped_column(BIG_INTEGER)
     passage_count: Mapped[int] = mapped_column(Integer)
@@ -202,7 +212,7 @@ class IdempotencyKeyRow(Base):
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
     body_hash: Mapped[bytes] = mapped_column(LargeBinary(32))
     answer: Mapped[str] = mapped_column(Text)
-    created_at: Mapped[Millis]
+    created_at: Mapped[Millis] = mapped_column(index=True)
 
 
 class ApiKeyRow(Base):

@@ -16,7 +16,9 @@ from pipeline.errors import NotFound
 from pipeline.jobs.claims import JOBS
 from pipeline.jobs.range_runs import COUNTS, RANGE_KINDS
 from pipeline.jobs.states import RUN_ENDED, Outcome, RunState
-from pipeline.jobs.tables import RangeCountRow, RangeRunRow, RunDifferenceRow, RunItemRow, RunRow
+from pipeline.jobs.tables import RangeCountRow, RangeRunRow, RunDifferenceRow, RunItemRow, RunRow, RunTotalsRow
+
+_KEPT = ("done", "unchanged", "superseded", "dead", "cancelled", "tokens", "differences")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,8 @@ class RunReport:
     """The time its schedule meant, in ms; None if no schedule asked for it."""
     eta_s: float | None
     """Seconds until it ends at the pace so far; None when unknown or ended."""
+    is_of_dropped: bool = False
+    """Whether its corpus was dropped; another one may have the name by now."""
 
 
 def get_run(connection: Connection, run_id: str) -> RunReport:
@@ -85,11 +89,18 @@ def list_runs(
     return _report(connection, conditions, limit=limit)
 
 
+def count_runs(connection: Connection, run_ids: Sequence[str]) -> list[RunReport]:
+    """Return runs by id, of dropped corpora too."""
+    return _report(connection, [RunRow.id.in_(run_ids)], limit=len(run_ids))
+
+
 def _report(connection: Connection, conditions: Sequence[ColumnElement[bool]], *, limit: int) -> list[RunReport]:
     statement = (
         select(
             RunRow,
             CorpusRow.name.label("corpus"),
+            CorpusRow.dropped_at,
+            *(getattr(RunTotalsRow, name).label(f"kept_{name}") for name in _KEPT),
             now_ms().label("now"),
             RangeRunRow.expected,
             RangeRunRow.paused_at,
@@ -98,17 +109,22 @@ def _report(connection: Connection, conditions: Sequence[ColumnElement[bool]], *
         )
         .join(CorpusRow, CorpusRow.pk == RunRow.corpus_pk)
         .outerjoin(RangeRunRow, RangeRunRow.run_id == RunRow.id)
+        .outerjoin(RunTotalsRow, RunTotalsRow.run_id == RunRow.id)
         .where(*conditions)
         .order_by(RunRow.id.desc())
         .limit(limit)
     )
     rows = connection.execute(statement).all()
-    items = _count_items(connection, [row.id for row in rows if row.kind not in RANGE_KINDS])
-    ranges = _count_ranges(connection, [row.id for row in rows if row.kind in RANGE_KINDS])
-    differences = _count_differences(connection, [row.id for row in rows if row.kind in RANGE_KINDS])
+    counted = [row for row in rows if row.kept_done is None]
+    items = _count_items(connection, [row.id for row in counted if row.kind not in RANGE_KINDS])
+    ranges = _count_ranges(connection, [row.id for row in counted if row.kind in RANGE_KINDS])
+    differences = _count_differences(connection, [row.id for row in counted if row.kind in RANGE_KINDS])
     reports = []
     for row in rows:
-        if row.kind in RANGE_KINDS:
+        if row.kept_done is not None:
+            totals = {outcome.value: int(getattr(row, f"kept_{outcome.value}", 0)) for outcome in Outcome}
+            tokens = row.kept_tokens
+        elif row.kind in RANGE_KINDS:
             totals, tokens = _range_totals(row, ranges.get(row.id, {}))
         else:
             outcomes, tokens = items.get(row.id, ({}, 0))
@@ -117,20 +133,21 @@ def _report(connection: Connection, conditions: Sequence[ColumnElement[bool]], *
             RunReport(
                 id=row.id,
                 kind=row.kind,
-                corpus=row.corpus,
+                corpus=row.corpus.partition("#")[0],  # a dropped corpus has given its name free
                 spec=row.spec_id,
                 state=row.state,
                 sealed=row.sealed,
                 error=row.error,
                 totals={"documents": sum(totals.values()), **totals},
                 tokens=tokens,
-                differences=differences.get(row.id, 0),
+                differences=differences.get(row.id, 0) if row.kept_done is None else row.kept_differences,
                 options=orjson.loads(row.options),
                 created_at=row.created_at,
                 started_at=row.started_at,
                 finished_at=row.finished_at,
                 nominal_at=row.nominal_at,
                 eta_s=_eta_s(row, totals),
+                is_of_dropped=row.dropped_at is not None,
             )
         )
     return reports

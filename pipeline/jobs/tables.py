@@ -55,6 +55,7 @@ class RunRow(Base):
         CheckConstraint("sealed = (open_until IS NULL)", name="open_iff_not_sealed"),
         UniqueConstraint("schedule_pk", "nominal_at"),
         Index("ix_runs_corpus_pk_id", "corpus_pk", "id"),
+        Index("ix_runs_ended", "state", "finished_at"),
         Index(
             "ix_runs_unfinished",
             "state",
@@ -105,7 +106,9 @@ class RunItemRow(Base):
     )
 
     run_id: Mapped[str] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
-    document_pk: Mapped[int] = mapped_column(ForeignKey("documents.pk"), primary_key=True, autoincrement=False)
+    document_pk: Mapped[int] = mapped_column(
+        ForeignKey("documents.pk"), primary_key=True, autoincrement=False, index=True
+    )
     generation: Mapped[int] = mapped_column(BIG_INTEGER)
     outcome: Mapped[str] = mapped_column(String(16))
     tokens: Mapped[int] = mapped_column(BIG_INTEGER, default=0)
@@ -254,11 +257,28 @@ class RunDifferenceRow(Base):
     __tablename__ = "run_differences"
 
     run_id: Mapped[str] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
-    document_pk: Mapped[int] = mapped_column(ForeignKey("documents.pk"), primary_key=True, autoincrement=False)
+    document_pk: Mapped[int] = mapped_column(
+        ForeignKey("documents.pk"), primary_key=True, autoincrement=False, index=True
+    )
     generation: Mapped[int] = mapped_column(BIG_INTEGER)
     difference: Mapped[str] = mapped_column(Text)
     """What differed, in a sentence."""
     found_at: Mapped[Millis]
+
+
+class RunTotalsRow(Base):
+    """What an ended run came to, from before the rows went that it was counted from."""
+
+    __tablename__ = "run_totals"
+
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    done: Mapped[int] = mapped_column(BIG_INTEGER)
+    unchanged: Mapped[int] = mapped_column(BIG_INTEGER)
+    superseded: Mapped[int] = mapped_column(BIG_INTEGER)
+    dead: Mapped[int] = mapped_column(BIG_INTEGER)
+    cancelled: Mapped[int] = mapped_column(BIG_INTEGER)
+    tokens: Mapped[int] = mapped_column(BIG_INTEGER)
+    differences: Mapped[int] = mapped_column(BIG_INTEGER)
 
 
 class LeadershipRow(Base):

@@ -19,6 +19,7 @@ from pipeline.retrieval.embedders import open_query_embedder
 from pipeline.retrieval.embedding import QueryEmbedder
 from pipeline.retrieval.vector_index import VectorSearcher
 from pipeline.services.auditing import Auditor, AuditSample
+from pipeline.services.cache_clearing import clear_shared_cache
 from pipeline.services.cache_facts import CacheFacts
 from pipeline.services.caching_switch import CachingSwitch, record_in
 from pipeline.services.configuration import ConfigurationSource
@@ -135,6 +136,7 @@ class TokenCachedRAG:
                 else sql_configuration(database)
             )
         self._configuration = configuration
+        self._ledger = None if redis_client is None else database
         self._starting, self._is_started, self._is_closed = asyncio.Lock(), False, False
         if embedder is None:
             embedder = open_query_embedder(settings)
@@ -308,13 +310,17 @@ class TokenCachedRAG:
         """Count anew from here."""
         self._cache.reset_stats()
 
-    async def clear_cache(self) -> int:
-        """Drop every entry from the shared cache and from this process; return how many.
+    async def clear_cache(self, pattern: str | None = None, refill: bool = True) -> int:  # noqa: FBT001, FBT002  # published
+        """Drop entries from the shared cache and from this process, tell SQL, and return how many there were.
+
+        Args:
+            pattern: Only entries whose name `ff:FINGERPRINT:PASSAGE_KEY` matches (`*`, `?`, `[…]`); None for all.
+            refill: Whether workers are to fill them again; without, coverage stays at what is left.
 
         Raises:
-            Unavailable: The cache did not answer.
+            Unavailable: The cache or SQL did not answer; some entries may be gone, and what may be is filled again.
         """
-        return await self._cache.clear()
+        return await clear_shared_cache(self._cache, self._ledger, pattern=pattern, refill=refill)
 
     async def close(self) -> None:
         """Release what this object made: background work, configuration, connections; not the clients handed in."""

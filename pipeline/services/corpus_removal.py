@@ -15,10 +15,11 @@ from pipeline.documents.tables import (
     PointIntentRow,
 )
 from pipeline.jobs.claims import ClaimedJob, cancel_jobs_of_corpus, check_fence, finish
+from pipeline.jobs.run_totals import find_uncounted, keep_totals
 from pipeline.jobs.runs import cancel_runs_of_corpus
 from pipeline.jobs.states import JobState
 from pipeline.jobs.store import request_drop_job
-from pipeline.jobs.tables import JobRow, RunDifferenceRow, RunItemRow, RunRow, ScheduleRow
+from pipeline.jobs.tables import JobRow, RunDifferenceRow, RunItemRow, ScheduleRow
 from pipeline.retrieval.vector_index import VectorIndexWriter
 
 _SLICE = 500
@@ -57,11 +58,22 @@ def run_drop_job(database: Database, index: VectorIndexWriter, job: ClaimedJob) 
     with database.read() as connection:
         corpus = get_corpus_by_pk(connection, job.corpus_pk)
     index.drop_collection(corpus.collection)
+    while _keep_totals(database, job):
+        pass
     while _delete_documents(database, job):
         pass
     with database.write() as connection:
         finish(connection, job, state=JobState.SUCCEEDED)
     return JobState.SUCCEEDED.value
+
+
+def _keep_totals(database: Database, job: ClaimedJob) -> int:
+    """Write down what some of the corpus' runs came to, before the rows go that it is counted from."""
+    with database.write() as connection:
+        check_fence(connection, job)
+        run_ids = find_uncounted(connection, job.corpus_pk, limit=_SLICE)
+        keep_totals(connection, run_ids)
+    return len(run_ids)
 
 
 def _delete_documents(database: Database, job: ClaimedJob) -> int:
@@ -76,14 +88,16 @@ def _delete_documents(database: Database, job: ClaimedJob) -> int:
 
 
 def purge_dropped(database: Database) -> int:
-    """Remove the last rows of corpora whose removal has finished; return how many corpora went."""
+    """Remove the last rows of corpora whose removal has finished, but their runs; return how many corpora it were.
+
+    Runs stay as long as those of other corpora do, and with them the row that has their corpus' name (see `retention`).
+    """
     done = select(JobRow.corpus_pk).where(JobRow.kind == "drop", JobRow.finished_at.is_not(None))
     statement = select(CorpusRow.pk).where(CorpusRow.dropped_at.is_not(None), CorpusRow.pk.in_(done))
     with database.read() as connection:
         gone = list(connection.execute(statement).scalars())
     if gone:
         with database.write() as connection:
-            for table in (JobRow, RunRow, ScheduleRow, CorpusSpecRow):
+            for table in (JobRow, ScheduleRow, CorpusSpecRow):
                 connection.execute(delete(table).where(table.corpus_pk.in_(gone)))
-            connection.execute(delete(CorpusRow).where(CorpusRow.pk.in_(gone)))
     return len(gone)

@@ -258,15 +258,15 @@ def _ingest_answer(answer: dict[str, Any]) -> IngestAnswer:
 def _repeated(connection: Connection, corpus: str, idempotency: Idempotency | None) -> dict[str, Any] | None:
     """Take the key for this transaction, or return the first answer to a repeated request.
 
-    Two equal requests race here: the second waits for the first one's row and then finds its answer. Keys older than
-    their life are forgotten first.
+    Two equal requests race here: the second waits for the first one's row and then finds its answer. A key older than
+    its life is forgotten first; those that nobody asks for again are pruned.
     """
     if idempotency is None:
         return None
     now = connection.execute(select(now_ms())).scalar_one()
     expired = now - round(IDEMPOTENCY_LIFE.total_seconds() * 1000)
-    connection.execute(delete(IdempotencyKeyRow).where(IdempotencyKeyRow.created_at < expired))
     name = {"principal": idempotency.principal, "corpus": corpus, "key": idempotency.key}
+    connection.execute(delete(_KEYS).filter_by(**name).where(_KEYS.c.created_at < expired))
     row = {**name, "body_hash": hash_fields(idempotency.body), "answer": "", "created_at": now}
     if insert_missing(connection, _KEYS, [row], returning=["key"]):
         return None

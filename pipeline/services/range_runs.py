@@ -21,6 +21,7 @@ from pipeline.jobs.range_runs import (
     settle_ranges,
 )
 from pipeline.jobs.run_reports import RunReport, get_run
+from pipeline.jobs.run_totals import has_kept_totals
 from pipeline.jobs.states import RUN_ENDED, Outcome, RunState
 from pipeline.jobs.store import request_event_jobs
 from pipeline.jobs.tables import RunItemRow, RunRow
@@ -150,6 +151,8 @@ def retry(database: Database, run_id: str) -> RunReport:
     if report.state not in (RunState.PARTIAL, RunState.FAILED, RunState.CANCELLED):
         state = "has not ended" if report.state not in RUN_ENDED else f"has {report.state}"
         raise Conflict(f"run {run_id} {state}: there is nothing to retry")
+    if report.is_of_dropped:
+        raise Conflict(f"run {run_id} is of a corpus that was dropped: there is nothing to retry")
     if report.kind not in RANGE_KINDS:
         return _retry_dead(database, report)
     options = RangeOptions(**report.options)
@@ -170,7 +173,7 @@ def _retry_dead(database: Database, report: RunReport) -> RunReport:
     )
     with database.write() as connection:
         rows = connection.execute(statement).all()
-        if not rows:
+        if not rows or has_kept_totals(connection, report.id):
             raise Conflict(f"run {report.id} has no dead document that was not changed since")
         pks = [row.pk for row in rows]
         again = {"attempts": 0, "available_at": now_ms()}

@@ -44,6 +44,9 @@ NEVER = -1
 
 _REPAIR = RangeOptions(repair=True)
 
+WHOLE_REPAIR = _REPAIR.to_json()
+"""Options of the verification by which coverage is known after evictions."""
+
 
 @dataclass(frozen=True, slots=True)
 class Debt:
@@ -245,7 +248,7 @@ def corpora_of_unknown_coverage(connection: Connection) -> dict[int, str]:
         RunRow.corpus_pk == CorpusRow.pk,
         RunRow.kind == "verify",
         RunRow.spec_id.is_(None),
-        RunRow.options == _REPAIR.to_json(),
+        RunRow.options == WHOLE_REPAIR,
         RunRow.state.in_([RunState.SUCCEEDED.value, RunState.PARTIAL.value]),
         RunRow.created_at > evicted_at,
     )

@@ -46,3 +46,27 @@ def test_the_python_class_closes_its_connections_to_the_cache_and_leaves_its_cal
         world.serve(CORPUS, {"france": "Paris is the capital of France."})
         monkeypatch.setenv("FOREFILL_DATABASE_URL", world.settings.database_url)
         asyncio.run(ask())
+
+
+def test_clearing_the_cache_from_python_is_told_to_sql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def clear(refill: bool) -> int:  # noqa: FBT001  # as it is handed on
+        vectors = open_index_searcher(world.settings)
+        async with redis.asyncio.Redis.from_url(world.settings.cache_url) as client:
+            rag = TokenCachedRAG(vectors, None, client, corpus=CORPUS)
+            dropped = await rag.clear_cache(refill=refill)
+            await rag.close()
+        await vectors.close()
+        return dropped
+
+    with open_api_world(tmp_path) as world:
+        world.serve(CORPUS, {"france": "Paris is the capital of France."})
+        monkeypatch.setenv("FOREFILL_DATABASE_URL", world.settings.database_url)
+        monkeypatch.setenv("FOREFILL_CACHE_URL", world.settings.cache_url)
+        spec = "o200k_base/plain"
+        assert world.get("/v1/stats")["coverage"] == {CORPUS: {spec: 1.0}}
+        assert asyncio.run(clear(refill=False)) == 1
+        assert world.get("/v1/stats")["coverage"] == {CORPUS: {spec: 0.0}}
+        assert asyncio.run(clear(refill=True)) == 0
+        world.worker.run_pending_jobs()
+        assert world.get("/v1/stats")["coverage"] == {CORPUS: {spec: 1.0}}
+        assert world.retrieve(CORPUS, "Paris")["metadata"]["cache_hit"] is True
