@@ -156,6 +156,7 @@ def test_a_connection_is_kept_for_the_next_request_and_no_longer_than_said(world
 def test_an_answer_that_nobody_reads_is_dropped(world: GuardedWorld) -> None:
     with world.connect() as client:
         client.send(head("/big"))
+        eventually(lambda: len(world.connections) == 1, timeout_s=8)
         eventually(lambda: len(world.connections) == 0, timeout_s=8)
 
 
