@@ -70,6 +70,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._unread = Unread(connections.limits.body_timeout_s)
         self._kept_by_parser = 0
         self._head_bytes = self._headers = self._body_bytes = 0
+        self._raw_body_bytes = 0  # still to come of a body that the parser takes for another protocol
         self._deaf = False
         self._dropped = 0
         self._lingers_since: float | None = None
@@ -104,11 +105,14 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._deaf or self.parser is None:
             self._drop(len(piece))
             return
+        if self._raw_body_bytes:
+            self._take_raw_body(piece)
+            return
         self._kept_by_parser += len(piece)
         try:
             self.parser.feed_data(piece)
-        except httptools.HttpParserUpgrade:
-            self._end_after_answer()  # another protocol follows, which is not spoken here: the request was answered
+        except httptools.HttpParserUpgrade as upgrade:
+            self._stay_with_http(piece[upgrade.args[0] :])
         except httptools.HttpParserError as error:
             cause = error.__context__
             if isinstance(cause, _RefusedError):
@@ -118,6 +122,29 @@ class GuardedProtocol(HttpToolsProtocol):
         else:
             if self._kept_by_parser > MAX_HEAD_BYTES:
                 self._refuse(*_TOO_LONG)
+
+    def _stay_with_http(self, rest: bytes | memoryview) -> None:
+        """Answer a request that offers another protocol as if it did not, and nothing after it.
+
+        The parser takes what follows its head for that protocol. It is the body, if the request has one: Java's client
+        offers HTTP/2 with every first request.
+        """
+        stated = dict(self.headers).get(b"content-length", b"")
+        self._raw_body_bytes = int(stated) if stated.isdigit() else 0
+        if not self._raw_body_bytes:
+            self._end_after_answer()
+            return
+        self._awaited, self.cycle.more_body = _Awaited.BODY, True
+        self._take_raw_body(rest)
+
+    def _take_raw_body(self, piece: bytes | memoryview) -> None:
+        body = bytes(piece[: self._raw_body_bytes])
+        self._raw_body_bytes -= len(body)
+        if body:
+            self.on_body(body)
+        if not self._raw_body_bytes:
+            self.on_message_complete()
+            self._end_after_answer()
 
     # What the parser calls
 

@@ -194,6 +194,17 @@ def test_an_upgrade_is_not_made(world: GuardedWorld) -> None:
     assert answer.startswith(b"HTTP/1.1 200 ")
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+def test_an_offer_of_http_2_costs_no_body(world: GuardedWorld, *, at_once: bool) -> None:
+    sent = head("/", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "Content-Length: 5", method="POST")
+    with world.connect() as client:
+        for part in [sent + b"12345more"] if at_once else [sent, b"12", b"345"]:
+            client.send(part)
+        answer = client.read()
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.endswith(b"\r\n\r\n5")
+
+
 def test_newcomers_get_the_places_of_those_that_wait(world: GuardedWorld) -> None:
     with ExitStack() as opened:
         waiting = [opened.enter_context(world.connect()) for _ in range(QUICK.max_connections * 3)]
