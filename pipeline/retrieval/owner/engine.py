@@ -1,5 +1,6 @@
 """One loaded collection: the engine's shard, its shape, and the engine's exceptions as Forefill's."""
 
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,6 +30,11 @@ _CALLER_MISTAKES = (
 )
 
 
+RESERVE_BYTES = 32 * 1024 * 1024
+"""Free on the disk, or nothing is written: the engine writes to memory that is a file, and a full disk would end it in
+the middle of that (SIGBUS), or have it put only some of a point's parts on disk."""
+
+
 class EngineError(ForefillError):
     """The engine failed in a way that no request should cause."""
 
@@ -44,6 +50,8 @@ class Collection:
     name: str
     schema: CollectionSchema
     shard: edge.EdgeShard
+    folder: Path
+    """Where the shard is."""
     dirty: bool = False
     """Whether anything was written since the last flush."""
     operations: int = 0
@@ -56,18 +64,24 @@ class Collection:
         """Make an empty shard in a folder that does not exist yet."""
         folder.mkdir()
         with engine_errors():
-            return cls(name, schema, edge.EdgeShard.create(str(folder), schema.to_edge()))
+            return cls(name, schema, edge.EdgeShard.create(str(folder), schema.to_edge()), folder)
 
     @classmethod
     def load(cls, name: str, schema: CollectionSchema, *, folder: Path) -> Self:
         """Open a shard, replaying what was acknowledged but not flushed, and flush it."""
         with engine_errors():
-            collection = cls(name, schema, edge.EdgeShard.load(str(folder), schema.to_edge()))
+            collection = cls(name, schema, edge.EdgeShard.load(str(folder), schema.to_edge()), folder)
             collection.shard.flush()
         return collection
 
     def apply(self, operations: Sequence[edge.UpdateOperation]) -> int:
-        """Apply checked operations in their order and return the number of the last one."""
+        """Apply checked operations in their order and return the number of the last one.
+
+        Raises:
+            OutOfSpaceError: The disk is almost full; nothing was written.
+        """
+        if shutil.disk_usage(self.folder).free < RESERVE_BYTES:
+            raise OutOfSpaceError(f"No space left: less than {RESERVE_BYTES >> 20} MiB are free")
         with engine_errors():
             for operation in operations:
                 self.dirty = True

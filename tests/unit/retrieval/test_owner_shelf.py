@@ -1,5 +1,6 @@
 """The owner's folder in this process: flushing, the warning about size, and who may hold it."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,9 @@ import qdrant_edge as edge
 import structlog
 
 from pipeline.errors import Conflict, NotFound
+from pipeline.retrieval.owner import engine as engine_module
 from pipeline.retrieval.owner import shelf as shelf_module
+from pipeline.retrieval.owner.engine import OutOfSpaceError
 from pipeline.retrieval.owner.schema import CollectionSchema
 from pipeline.retrieval.owner.shelf import Shelf
 
@@ -36,6 +39,23 @@ def test_what_was_written_is_there_when_it_is_opened_again(tmp_path: Path) -> No
     with Shelf.opened(tmp_path) as shelf:
         assert shelf.names() == ["c"]
         assert shelf.get("c").schema == SCHEMA
+        assert shelf.get("c").size() == 2
+
+
+def test_on_a_disk_that_is_almost_full_nothing_is_written_and_everything_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine's files are its memory: a full disk would end it in the middle of a write."""
+    with Shelf.opened(tmp_path) as shelf:
+        shelf.create("c", SCHEMA)
+        insert(shelf, 1)
+        with monkeypatch.context() as full:
+            full.setattr(engine_module, "RESERVE_BYTES", shutil.disk_usage(tmp_path).total)
+            with pytest.raises(OutOfSpaceError, match="No space left"):
+                insert(shelf, 2)
+            assert shelf.get("c").missing([1, 2]) == [2]
+            shelf.flush()
+        insert(shelf, 2)
         assert shelf.get("c").size() == 2
 
 
