@@ -13,7 +13,7 @@ with collector_at_rest():
     from api.starting import require_startable
     from pipeline.errors import ForefillError
     from pipeline.settings import Settings, load_settings
-    from pipeline.telemetry.logs import configure_logging
+    from pipeline.telemetry.logs import start_logging
 
 
 def run(settings: Settings) -> int:
@@ -38,7 +38,7 @@ def main() -> int:
     """Run the process; return its exit code."""
     try:
         settings = load_settings()
-        configure_logging(settings.log_level)
+        start_logging("api", level=settings.log_level)
         return run(settings)
     except ForefillError as error:
         print(f"forefill api: {error}", file=sys.stderr)  # noqa: T201  # a command's own message

@@ -19,6 +19,7 @@ from api.routes import ROUTERS
 from pipeline.services.configuration import Access
 from pipeline.settings import Settings
 from pipeline.telemetry.logs import get_logger
+from pipeline.version import __version__
 
 _log = get_logger(__name__)
 
@@ -43,7 +44,7 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPIOffline(  # `/docs` without scripts of other hosts
         redoc_url=None,
         title="Forefill",
-        version="1",
+        version=__version__,
         description="Token ids of a retrieval corpus, computed before anyone asks.",
         lifespan=lifespan,
         redirect_slashes=False,  # `…/documents/a/` is another document than `…/documents/a`

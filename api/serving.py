@@ -34,7 +34,7 @@ with collector_at_rest():
     from pipeline.errors import ForefillError
     from pipeline.listening import Connections, GuardedServer, Refusal, limits_of, listening_options
     from pipeline.settings import Settings, load_settings
-    from pipeline.telemetry.logs import configure_logging
+    from pipeline.telemetry.logs import start_logging
 
 GRACE_S = 3
 """Seconds that answers under way may take after SIGTERM."""
@@ -157,7 +157,7 @@ def main(pulse: str) -> int:
     """Run the process; return its exit code."""
     try:
         settings = load_settings()
-        configure_logging(settings.log_level)
+        start_logging("api", level=settings.log_level)
         return serve_beside(settings, int(pulse))
     except ForefillError as error:
         print(f"forefill api: {error}", file=sys.stderr)  # noqa: T201  # a command's own message

@@ -1,15 +1,16 @@
 """Forefill's library: everything that does not need Celery or a web framework.
 
 Packages import only packages to their left (`tests/test_architecture.py` enforces it):
-errors, ending, loading, json_input, settings, telemetry, listening, bounded_http, database, framing, tokenizers,
-documents, token_cache, jobs, retrieval, context, generation, services, factory, cli.
+version, errors, ending, loading, json_input, settings, telemetry, listening, bounded_http, database, framing,
+tokenizers, documents, token_cache, jobs, retrieval, context, generation, services, factory, cli.
 """
 
 TYPE_CHECKING = False  # typing's own costs a command its first milliseconds, in which Ctrl-C shows a traceback
 if TYPE_CHECKING:
     from pipeline.services.answering import TokenCachedRAG
+    from pipeline.version import __version__
 
-__all__ = ["TokenCachedRAG"]
+__all__ = ["TokenCachedRAG", "__version__"]
 
 
 def __getattr__(name: str) -> object:
@@ -18,4 +19,8 @@ def __getattr__(name: str) -> object:
         from pipeline.services.answering import TokenCachedRAG  # noqa: PLC0415  # see above
 
         return TokenCachedRAG
+    if name == "__version__":
+        from pipeline.version import __version__  # noqa: PLC0415  # see above
+
+        return __version__
     raise AttributeError(f"module 'pipeline' has no attribute {name!r}")

@@ -24,6 +24,9 @@ DATA_DIR_VARIABLE = "FOREFILL_DATA_DIR"
 ENVIRONMENT_FILE = "forefill.env"
 """Name of the file inside a data directory that holds that stack's settings."""
 
+GIVEN_FILE = "forefill-given.env"
+"""Name of the file beside it that holds what the last `forefill up` was given by its environment and flags."""
+
 
 _NAME = r"(?:[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\])"
 _HOST_NAME = re.compile(_NAME)
@@ -279,14 +282,15 @@ def load_settings(data_dir: Path | None = None) -> Settings:
 
     Args:
         data_dir: Folder of an embedded stack, by default what `FOREFILL_DATA_DIR` says. What it holds comes after the
-            environment and `.env`, and before defaults.
+            environment and `.env`, and before defaults: first `forefill.env`, then what its `up` was given.
 
     Raises:
         ConfigurationError: A value is malformed; the message names the variable.
     """
     if data_dir is None and (named := os.environ.get(DATA_DIR_VARIABLE)):
         data_dir = Path(named)
-    files: tuple[Path, ...] = (Path(".env"),) if data_dir is None else (data_dir / ENVIRONMENT_FILE, Path(".env"))
+    own = () if data_dir is None else (data_dir / GIVEN_FILE, data_dir / ENVIRONMENT_FILE)
+    files = (*own, Path(".env"))  # the last one wins
     try:
         return Settings(_env_file=files)  # type: ignore[call-arg]  # pydantic-settings' own argument
     except ValidationError as error:

@@ -12,14 +12,14 @@ from pipeline.loading import collector_at_rest
 
 with collector_at_rest():
     from pipeline.settings import load_settings_or_exit
-    from pipeline.telemetry.logs import configure_logging
+    from pipeline.telemetry.logs import start_logging
     from workers.dispatching import run
 
 
 def main() -> None:
     """Run until SIGTERM or Ctrl-C."""
     settings = load_settings_or_exit("dispatcher")
-    configure_logging(settings.log_level)
+    start_logging("dispatcher", level=settings.log_level)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop.set())

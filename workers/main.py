@@ -1,5 +1,7 @@
 """What `celery -A workers.main` loads: the application with its task and its process hooks."""
 
+import sys
+
 from pipeline.loading import collector_at_rest
 
 with collector_at_rest():
@@ -14,7 +16,7 @@ with collector_at_rest():
     )
 
     from pipeline.settings import load_settings_or_exit
-    from pipeline.telemetry.logs import configure_logging
+    from pipeline.telemetry.logs import start_logging
     from workers.app import create_app
     from workers.lifecycle import ChildProcess, MainProcess
     from workers.tasks import register
@@ -28,7 +30,8 @@ register(app, _child)
 
 @setup_logging.connect  # type: ignore[untyped-decorator]  # Celery publishes no types
 def _log_as_json(**_signal: object) -> None:
-    configure_logging(_settings.log_level)
+    process = next((word for word in sys.argv[1:] if word in ("worker", "beat", "flower")), "celery")
+    start_logging(process, level=_settings.log_level)
 
 
 worker_process_init.connect(_child.open, weak=False)

@@ -21,6 +21,7 @@ from pipeline.errors import ConfigurationError
 from pipeline.services.schema import pending_revision
 from pipeline.settings import DATA_DIR_VARIABLE, ENVIRONMENT_FILE, Settings, load_settings
 from pipeline.telemetry.logs import configure_logging
+from pipeline.version import __version__
 
 P = ParamSpec("P")
 
@@ -68,6 +69,31 @@ class Call:
             yield database
         finally:
             database.close()
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        Output(as_json=False).line(f"forefill {__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show it and exit.")]
+
+
+def new_root(help_text: str) -> typer.Typer:
+    """Return the outermost group, which also says its version."""
+    app = new_group(help_text)
+
+    @app.callback()
+    def remember(
+        context: typer.Context,
+        data_dir: DataDir = None,
+        as_json: AsJson = False,
+        version: Version = False,  # noqa: ARG001  # its callback has acted
+    ) -> None:
+        context.obj = Common(data_dir, as_json)
+
+    return app
 
 
 def new_group(help_text: str) -> typer.Typer:

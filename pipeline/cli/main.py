@@ -15,7 +15,7 @@ from typing import NoReturn
 import typer
 from sqlalchemy.exc import DBAPIError
 
-from pipeline.cli.invocation import new_group
+from pipeline.cli.invocation import new_root
 from pipeline.ending import end_at_once
 from pipeline.errors import ForefillError, operator_sentence
 from pipeline.loading import collector_at_rest
@@ -49,6 +49,7 @@ COMMANDS = {
 """Which module of this package registers a command, in the order of the help."""
 
 _TAKES_VALUE = "--data-dir"
+_VERSION = "--version"
 
 
 def main() -> NoReturn:
@@ -91,8 +92,10 @@ def run(
 def build_app(arguments: Sequence[str]) -> typer.Typer:
     """Build the application; with one known command only that one's module, since all of them take a second to load."""
     named = _first_word(arguments)
+    is_about_itself = not named and _VERSION in arguments
     modules = [COMMANDS[named]] if named in COMMANDS else list(dict.fromkeys(COMMANDS.values()))
-    app = new_group("Tokenizes a corpus ahead of time and answers questions with exact token ids from a cache.")
+    modules = [] if is_about_itself else modules
+    app = new_root("Tokenizes a corpus ahead of time and answers questions with exact token ids from a cache.")
     for module in modules:
         import_module(f"pipeline.cli.{module}").register(app)
     return app

@@ -19,6 +19,7 @@ from pipeline.cli.stack.contradictions import require_consistent
 from pipeline.cli.stack.environment import StackSettings, Wishes, choose_database, prepare_settings, read_variables
 from pipeline.cli.stack.flower_conf import USER
 from pipeline.cli.stack.folder import owned_folder
+from pipeline.cli.stack.given import keep_given
 from pipeline.cli.stack.ports import LOOPBACK
 from pipeline.cli.stack.query_check import Inquirer
 from pipeline.cli.stack.services import Plan, auth_file
@@ -80,7 +81,9 @@ def up(
         wishes = Wishes(database_url, given.api_port if port is None else port, flower_port)
         with closing(_open_database(database_url)) as database:
             stack = prepare_settings(owned, kept, wishes)
-            os.environ.update(_child_environment(stack, workers=workers, api_processes=api_processes))
+            flags = _flags(workers=workers, api_processes=api_processes)
+            keep_given(owned, given, flags=flags)
+            os.environ.update(_child_environment(stack, flags))
             output.note(f"starting in {owned}; logs are in {owned / 'logs'}")
             upgrade(database)
             _run(Plan(stack, load_settings(owned), database, Inquirer(), cache_mib=cache_memory), output, stop)
@@ -173,12 +176,17 @@ In another terminal:
         )
 
 
-def _child_environment(stack: StackSettings, *, workers: int | None, api_processes: int | None) -> dict[str, str]:
-    """Return what overrules the environment and `.env`: the stack uses its own stores, wherever else others are."""
+def _flags(*, workers: int | None, api_processes: int | None) -> dict[str, str]:
+    """Return the settings that flags stand for."""
     numbers = {"FOREFILL_WORKER_CONCURRENCY": workers, "FOREFILL_API_PROCESSES": api_processes}
+    return {name: str(number) for name, number in numbers.items() if number is not None}
+
+
+def _child_environment(stack: StackSettings, flags: dict[str, str]) -> dict[str, str]:
+    """Return what overrules the environment and `.env`: the stack uses its own stores, wherever else others are."""
     return {
         **stack.variables,
-        **{name: str(number) for name, number in numbers.items() if number is not None},
+        **flags,
         DATA_DIR_VARIABLE: str(stack.folder),
         "REMAP_SIGTERM": "SIGQUIT",  # workers give jobs back at once instead of waiting for them
     }

@@ -4,9 +4,24 @@ Document text, questions and secrets are never logged.
 """
 
 import logging
+import platform
 import sys
 
 import structlog
+
+from pipeline.version import __version__
+
+
+def start_logging(process: str, *, level: str) -> None:
+    """Configure the log of a service, and say in its first line which process of which version this is.
+
+    Args:
+        process: What users call it: `api`, `worker` and so on.
+        level: Lowest level that is written: `DEBUG`, `INFO`, `WARNING` or `ERROR`.
+    """
+    configure_logging(level)
+    python = platform.python_version()
+    get_logger(__name__).info("process.started", process=process, version=__version__, python=python)
 
 
 def configure_logging(level: str = "INFO") -> None:

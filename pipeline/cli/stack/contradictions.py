@@ -10,7 +10,7 @@ from pipeline.cli.stack.ports import LOOPBACK
 from pipeline.errors import ConfigurationError
 from pipeline.settings import ENVIRONMENT_FILE, Settings
 
-_MADE_HERE = {
+MADE_HERE = {
     "broker_url": "runs a broker of its own",
     "cache_url": "runs a cache of its own",
     "qdrant_url": "runs a Qdrant engine of its own",
@@ -33,7 +33,7 @@ def require_consistent(given: Settings, kept: Mapping[str, str], folder: Path) -
     Raises:
         ConfigurationError: The message names the variable and the two ways out.
     """
-    for name, reason in _MADE_HERE.items():
+    for name, reason in MADE_HERE.items():
         variable = f"FOREFILL_{name.upper()}"
         if name in given.model_fields_set and _text(getattr(given, name)) != kept.get(variable):
             raise ConfigurationError(

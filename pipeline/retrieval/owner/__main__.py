@@ -16,7 +16,7 @@ with collector_at_rest():
     from pipeline.listening import limits_of
     from pipeline.retrieval.owner.server import OwnerOptions, run_owner
     from pipeline.settings import load_settings
-    from pipeline.telemetry.logs import configure_logging
+    from pipeline.telemetry.logs import start_logging
 
 
 def main() -> int:
@@ -29,7 +29,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         settings = load_settings()
-        configure_logging(settings.log_level)
+        start_logging("qdrant", level=settings.log_level)
         key = settings.qdrant_api_key
         run_owner(
             OwnerOptions(
