@@ -4,7 +4,8 @@ from api.hosts import is_loopback_address
 from pipeline.database import Database
 from pipeline.documents.access import list_keys
 from pipeline.errors import ConfigurationError, Unavailable, operator_sentence
-from pipeline.factory import open_database, require_schema
+from pipeline.factory import open_database, open_engine_client, require_schema
+from pipeline.retrieval.embedders import embedder_name
 from pipeline.settings import Settings
 from pipeline.telemetry.logs import get_logger
 
@@ -12,11 +13,14 @@ _log = get_logger(__name__)
 
 
 def require_startable(settings: Settings) -> None:
-    """Open the database for `check_start`.
+    """Build what settings name and might not suffice for, and open the database for `check_start`.
 
     Raises:
-        ConfigurationError: The database is not upgraded, or others reach the address and there is no API key.
+        ConfigurationError: A setting of the engine or the embedder is missing, the database is not upgraded, or others
+            reach the address and there is no API key.
     """
+    open_engine_client(settings)  # connects to nothing, and is not kept
+    embedder_name(settings)
     database = open_database(settings, durable=False, pool_size=1)
     try:
         check_start(settings.api_host, database)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from api.starting import require_startable
 from pipeline.errors import ConfigurationError
 from pipeline.settings import Settings, load_settings
 
@@ -140,6 +141,19 @@ def run(arguments: list[str], variables: Mapping[str, str], folder: Path) -> "su
         timeout=120,
         check=False,
     )
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [{"FOREFILL_ENGINE_KIND": "vllm"}, {"FOREFILL_ENGINE_URL": "http://h:1"}, {"FOREFILL_EMBEDDER": "openai"}],
+)
+def test_an_api_without_a_setting_that_it_needs_does_not_begin(
+    variables: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match="needs FOREFILL_"):
+        require_startable(load_settings())
 
 
 @pytest.mark.parametrize("module", PROCESSES)
