@@ -138,7 +138,7 @@ def test_a_validation_ends_when_its_caller_leaves_and_the_next_one_begins(api: L
         )
         eventually(lambda: next_one() == 503, timeout_s=30)
         eventually(lambda: len(process.children()) == 1, timeout_s=30)
-    eventually(lambda: next_one() == 422, timeout_s=15)
+    eventually(lambda: next_one() == 422, timeout_s=30)
     assert process.children() == []
     assert "Traceback" not in process.log()
     assert httpx.get(f"{api.url}/v1/specs", verify=NO_TLS).json()["specs"] == []
