@@ -48,12 +48,17 @@ class Pulse:
     @property
     def silent_s(self) -> float:
         """Seconds of its own time since it was last seen to work, or since its start; 0 while it is down."""
-        return self._silence.seconds if self.child.runs else 0.0
+        return self._silence.seconds if self._is_counted else 0.0
 
     @property
     def idle_s(self) -> float:
         """Seconds of its own time in which it left its work undone, as far as it is known to; 0 while it is down."""
-        return self._idleness.seconds if self.child.runs else 0.0
+        return self._idleness.seconds if self._is_counted else 0.0
+
+    @property
+    def _is_counted(self) -> bool:
+        """Whether what was counted is of the process that runs now."""
+        return self.child.runs and self._counted[0] == self.child.started_at
 
     def count(self, passed_s: float) -> None:
         """Count the time that passed since the last call, as far as it counted for the caller, if it was silent."""
