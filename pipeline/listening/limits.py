@@ -16,8 +16,9 @@ MAX_PIPELINED = 16
 MIN_BODY_BYTES_PER_S = 8 * 1024
 """What a body must advance by, and what an answer must be read by, once the first seconds are over."""
 
-RESERVED = 16
-"""Connections beyond the limit on which probes are answered, and nothing else."""
+RESERVED = 128
+"""Connections beyond the limit on which probes are answered, and nothing else: more than come in one turn of the loop,
+so that a probe is read before newcomers take its place."""
 
 SLICE_BYTES = 16 * 1024
 """How much is parsed before it is counted."""
