@@ -24,7 +24,7 @@ def truth() -> Truth:
 
 def answer(truth: Truth, generation: int, *, ordinal: int = 0) -> dict[str, Any]:
     """What the API would say, had it found one passage."""
-    passages = truth._documents[NAME].passages[generation]
+    passages = truth._documents[NAME].passages[generation][0]
     text = prompt([passages[ordinal]])
     place = {"document_id": NAME, "generation": generation, "ordinal": ordinal, "source": "l2"}
     return {"passages": [place], "token_ids": encode(text), "prompt_text": text}
@@ -70,21 +70,37 @@ def test_the_text_of_another_generation_is_noticed(truth: Truth) -> None:
     assert len(truth.wrong) == 1
 
 
-def test_a_generation_that_nobody_sent_is_noticed(truth: Truth) -> None:
+def test_a_document_that_nobody_sent_is_noticed(truth: Truth) -> None:
     found = answer(truth, 2)
-    found["passages"][0]["generation"] = 3
+    found["passages"][0]["document_id"] = "document002"
     truth.judge(found, least={})
-    assert "has no passage" in truth.wrong[0]
+    assert "nobody sent it" in truth.wrong[0]
 
 
-def test_a_change_that_was_accepted_twice_is_noticed(truth: Truth) -> None:
+def test_a_change_that_is_accepted_as_an_older_generation_is_noticed(truth: Truth) -> None:
     truth.propose(NAME, "text")
-    truth.accept(NAME, "text", generation=4)
+    truth.accept(NAME, "text", generation=2)
+    assert len(truth.wrong) == 1
+
+
+def test_a_verification_may_publish_the_same_text_again_as_a_newer_generation(truth: Truth) -> None:
+    again = answer(truth, 2)
+    again["passages"][0]["generation"] = 3
+    truth.judge(again, least=truth.least())
+    text = document_text(NAME, 3)
+    truth.propose(NAME, text)
+    truth.accept(NAME, text, generation=4)
+    truth.judge(again, least=truth.least())
+    truth.judge(answer(truth, 4, ordinal=1), least=truth.least())
+    assert (truth.wrong, truth.stale) == ([], [])
+    wrong = answer(truth, 4, ordinal=1)
+    wrong["passages"][0]["generation"] = 3
+    truth.judge(wrong, least=truth.least())
     assert len(truth.wrong) == 1
 
 
 def test_every_passage_names_its_document_and_all_but_one_its_generation(truth: Truth) -> None:
-    passages = truth._documents[NAME].passages
+    passages = {generation: possible[0] for generation, possible in truth._documents[NAME].passages.items()}
     assert all(NAME in text for texts in passages.values() for text in texts)
     assert passages[1][0] == passages[2][0]
     assert all("in generation 2" in text for text in passages[2][1:])
