@@ -1,4 +1,4 @@
-"""Publishing documents by the five fenced steps: the heart of the write path.
+"""Publishing documents by the six fenced steps: the heart of the write path.
 
     prepare   split, tokenize, embed what is new                                  nothing is written
     1 intend  SQL: the points about to be written, only if the head is still mine
@@ -127,7 +127,7 @@ class Publisher:
         return self._embed_all(prepared, failures), failures
 
     def publish(self, prepared: Sequence[Prepared]) -> None:
-        """Take all five steps.
+        """Take all six steps.
 
         Raises:
             StaleFence: Somebody else owns the job; what was written so far loses against newer generations.
@@ -137,7 +137,7 @@ class Publisher:
             pass
 
     def steps(self, prepared: Sequence[Prepared]) -> Iterator[str]:
-        """Take the five steps, yielding the name of each after it was taken."""
+        """Take the six steps, yielding the name of each after it was taken."""
         unmoved = self._ledger.record_intents({document.work: document.point_ids for document in prepared})
         mine = [document for document in prepared if document.work.pk in unmoved]
         yield "intend"
