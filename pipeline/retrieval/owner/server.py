@@ -128,5 +128,5 @@ def _unix_listener(path: Path) -> socket.socket:
         listener.listen(512)
     except OSError as error:
         listener.close()
-        raise ConfigurationError(f"Cannot listen on {path}: {error.strerror}") from error
+        raise ConfigurationError(f"Cannot listen on {path}: {error.strerror or error}") from error
     return listener
