@@ -4,8 +4,9 @@ from api.hosts import is_loopback_address
 from pipeline.database import Database
 from pipeline.documents.access import list_keys
 from pipeline.errors import ConfigurationError, Unavailable, operator_sentence
-from pipeline.factory import open_database, open_engine_client, require_schema
+from pipeline.factory import open_database, open_engine_client
 from pipeline.retrieval.embedders import embedder_name
+from pipeline.services.schema import require_newest
 from pipeline.settings import Settings
 from pipeline.telemetry.logs import get_logger
 
@@ -39,7 +40,7 @@ def check_start(host: str, database: Database) -> None:
         ConfigurationError: The database is not upgraded, or others reach the address and there is no API key.
     """
     try:
-        require_schema(database)
+        require_newest(database)
         with database.read() as connection:
             has_keys = bool(list_keys(connection, revoked=False))
     except Unavailable as error:

@@ -12,7 +12,6 @@ from pydantic import SecretStr
 
 from pipeline.database import Database, create_database_engine
 from pipeline.documents.splitting import Splitter
-from pipeline.errors import ConfigurationError
 from pipeline.jobs.redis_nudge import Nudger
 from pipeline.retrieval.embedders import embedder_name, open_passage_embedder, open_query_embedder
 from pipeline.retrieval.vector_index import VectorSearcher
@@ -26,7 +25,6 @@ from pipeline.services.ingestion import CorpusDefaults, IngestionService
 from pipeline.services.job_runner import JobRunner
 from pipeline.services.key_mismatches import reporting_to
 from pipeline.services.retrieving import Retriever
-from pipeline.services.schema import pending_revision
 from pipeline.services.spec_copies import SpecCopies
 from pipeline.services.spec_loading import SpecLoader
 from pipeline.settings import Settings
@@ -71,18 +69,6 @@ def open_database(settings: Settings, *, durable: bool, pool_size: int = 5) -> D
         pool_size: Connections kept open.
     """
     return Database(create_database_engine(settings.database_url, pool_size=pool_size, durable=durable))
-
-
-def require_schema(database: Database) -> None:
-    """Refuse to work on a database that is not at the newest revision.
-
-    Raises:
-        ConfigurationError: It is not; the message says what to do.
-        Unavailable: It did not answer.
-    """
-    newest = pending_revision(database)
-    if newest is not None:
-        raise ConfigurationError(f"the database is not at revision {newest}: run `forefill db upgrade`")
 
 
 def open_worker_context(settings: Settings, *, worker: str) -> ProcessContext:

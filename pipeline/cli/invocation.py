@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Annotated, Any, Concatenate, ParamSpec
 
 import typer
-from sqlalchemy import make_url
 
 from pipeline.cli.output import Output
 from pipeline.database import Database, create_database_engine
 from pipeline.errors import ConfigurationError
-from pipeline.services.schema import pending_revision
+from pipeline.services.schema import require_file, require_newest
 from pipeline.settings import DATA_DIR_VARIABLE, ENVIRONMENT_FILE, Settings, load_settings
 from pipeline.telemetry.logs import configure_logging
 from pipeline.version import __version__
@@ -165,21 +164,5 @@ def require_database_file(settings: Settings) -> None:
     Raises:
         ConfigurationError: It does not exist.
     """
-    url = make_url(settings.database_url)
-    if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).exists():
-        raise ConfigurationError(
-            f"there is no database at {url.database}: run `forefill db upgrade`, "
-            "or name another one with --data-dir or FOREFILL_DATABASE_URL"
-        )
-
-
-def require_newest(database: Database) -> None:
-    """Refuse a database that is not at the newest revision.
-
-    Raises:
-        ConfigurationError: It is not; the message says what to do.
-        Unavailable: It did not answer.
-    """
-    newest = pending_revision(database)
-    if newest is not None:
-        raise ConfigurationError(f"the database is not at revision {newest}: run `forefill db upgrade`")
+    instead = "run `forefill db upgrade`, or name another one with --data-dir or FOREFILL_DATABASE_URL"
+    require_file(settings.database_url, otherwise=instead)

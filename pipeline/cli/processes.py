@@ -12,13 +12,14 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from pipeline.cli.invocation import Call, command, require_database_file, require_newest
+from pipeline.cli.invocation import Call, command, require_database_file
 from pipeline.cli.stack.flower_conf import FlowerOptions, flower_arguments, write_flower_conf
 from pipeline.cli.stack.worker_metrics import worker_environment
 from pipeline.database import Database, create_database_engine
 from pipeline.ending import end_at_once
 from pipeline.errors import Unavailable, operator_sentence
 from pipeline.jobs.store import QUEUES
+from pipeline.services.schema import require_newest
 from pipeline.settings import Settings
 
 

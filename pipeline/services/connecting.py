@@ -7,7 +7,6 @@ from pathlib import Path
 
 import redis.asyncio
 from qdrant_client import AsyncQdrantClient
-from sqlalchemy import make_url
 
 from pipeline.database import Database, create_database_engine
 from pipeline.errors import ConfigurationError, ForefillError
@@ -25,12 +24,14 @@ from pipeline.services.configuration import (
 from pipeline.services.entry_dictionaries import dictionary_for
 from pipeline.services.key_mismatches import reporting_to
 from pipeline.services.own_search import OwnSearcher, OwnVectorDatabase
-from pipeline.services.schema import pending_revision
+from pipeline.services.schema import require_file, require_newest
 from pipeline.services.spec_loading import SpecLoader
 from pipeline.settings import ENVIRONMENT_FILE, Settings, load_settings
 from pipeline.token_cache import MemoryStore, MemoryTokenReader, RedisTokenReader
 from pipeline.token_cache.stores import TokenReader
 from pipeline.tokenizers import is_packaged, load_spec
+
+_OTHERWISE = "name the folder of a `forefill up`, or the deployment's database with FOREFILL_DATABASE_URL"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -52,9 +53,8 @@ class Stores:
         """
         if self.folder is not None:
             await self._require_up(self.folder)
-        newest = None if database is None else await asyncio.to_thread(pending_revision, database)
-        if newest is not None:
-            raise ConfigurationError(f"the database is not at revision {newest}: run `forefill db upgrade`")
+        if database is not None:
+            await asyncio.to_thread(require_newest, database)
 
     async def close(self) -> None:
         """Close what was opened here."""
@@ -91,7 +91,7 @@ def open_stores(folder: Path | None, *, with_engine: bool) -> Stores:
                 f"start `forefill up --data-dir {folder}` first"
             )
     settings = load_settings(folder)
-    require_database_file(settings)
+    require_file(settings.database_url, otherwise=_OTHERWISE)
     api_key = settings.qdrant_api_key
     engine = open_engine(settings) if with_engine else None
     return Stores(
@@ -100,20 +100,6 @@ def open_stores(folder: Path | None, *, with_engine: bool) -> Stores:
         searcher=connect_searcher(settings.qdrant_url, api_key=None if api_key is None else api_key.get_secret_value()),
         engine=engine,
     )
-
-
-def require_database_file(settings: Settings) -> None:
-    """Refuse a SQLite file that does not exist, since opening it would leave an empty one behind.
-
-    Raises:
-        ConfigurationError: It does not exist.
-    """
-    url = make_url(settings.database_url)
-    if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).exists():
-        raise ConfigurationError(
-            f"there is no database at {url.database}: name the folder of a `forefill up`, or the deployment's database "
-            "with FOREFILL_DATABASE_URL"
-        )
 
 
 def sql_configuration(database: Database) -> ConfigurationSource:
@@ -138,7 +124,7 @@ def open_configuration_database(settings: Settings, *, is_needed: bool) -> Datab
     """
     if not is_needed and "database_url" not in settings.model_fields_set:
         return None
-    require_database_file(settings)
+    require_file(settings.database_url, otherwise=_OTHERWISE)
     return Database(create_database_engine(settings.database_url, pool_size=1))
 
 

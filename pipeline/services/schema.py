@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, inspect, make_url, text
 
 import pipeline.documents.tables
 import pipeline.jobs.tables
@@ -56,6 +56,33 @@ def pending_revision(database: Database) -> str | None:
         current = _current_revision(connection)
     newest = known_revisions()[-1]
     return None if current == newest else newest
+
+
+def require_newest(database: Database) -> None:
+    """Refuse to work on a database that is not at the newest revision.
+
+    Raises:
+        ConfigurationError: It is not; the message says what to do.
+        Unavailable: It did not answer.
+    """
+    newest = pending_revision(database)
+    if newest is not None:
+        raise ConfigurationError(f"the database is not at revision {newest}: run `forefill db upgrade`")
+
+
+def require_file(database_url: str, *, otherwise: str) -> None:
+    """Refuse a SQLite file that does not exist, since opening it would leave an empty one behind.
+
+    Args:
+        database_url: Of any database.
+        otherwise: What the user can do about it.
+
+    Raises:
+        ConfigurationError: It does not exist.
+    """
+    url = make_url(database_url)
+    if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).exists():
+        raise ConfigurationError(f"there is no database at {url.database}: {otherwise}")
 
 
 def known_revisions() -> list[str]:

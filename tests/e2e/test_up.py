@@ -92,7 +92,7 @@ def test_the_readmes_python_runs_in_the_folder_beside_the_stack(up: EmbeddedStac
     (tmp_path / "data").symlink_to(up.folder)
     clean = {name: value for name, value in os.environ.items() if not name.startswith("FOREFILL_")}
     done = subprocess.run(
-        [sys.executable, "-c", block], cwd=tmp_path, env=clean, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", block], cwd=tmp_path, env=clean, capture_output=True, text=True, timeout=180, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
     first, *passages, stats = done.stdout.splitlines()

@@ -16,9 +16,15 @@ from sqlalchemy import Connection, inspect, text
 
 from pipeline.database import Database, create_database_engine
 from pipeline.errors import ConfigurationError
-from pipeline.factory import require_schema
 from pipeline.services.diagnosis.database import check_schema
-from pipeline.services.schema import METADATA, alembic_config, known_revisions, pending_revision, upgrade
+from pipeline.services.schema import (
+    METADATA,
+    alembic_config,
+    known_revisions,
+    pending_revision,
+    require_newest,
+    upgrade,
+)
 
 _CONSTRAINTS = """
     SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid)
@@ -100,7 +106,7 @@ def test_upgrading_an_upgraded_database_changes_nothing(database: Database) -> N
 def test_code_that_is_older_than_the_database_says_so(database: Database) -> None:
     with database.write() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    for use in (upgrade, pending_revision, require_schema):
+    for use in (upgrade, pending_revision, require_newest):
         with pytest.raises(ConfigurationError, match="at revision 9999, which this version of Forefill does not know"):
             use(database)
     finding = check_schema(database)
