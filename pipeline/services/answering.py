@@ -320,7 +320,9 @@ class TokenCachedRAG:
         Raises:
             Unavailable: The cache or SQL did not answer; some entries may be gone, and what may be is filled again.
         """
-        return await clear_shared_cache(self._cache, self._ledger, pattern=pattern, refill=refill)
+        cleared = await clear_shared_cache(self._cache, self._ledger, pattern=pattern, refill=refill)
+        await self._facts.refresh()
+        return cleared
 
     async def close(self) -> None:
         """Release what this object made: background work, configuration, connections; not the clients handed in."""
