@@ -29,6 +29,7 @@ PACKAGES = (
     "telemetry",
     "listening",
     "bounded_http",
+    "bounded_redis",
     "database",
     "framing",
     "tokenizers",
@@ -73,11 +74,12 @@ TECHNOLOGIES: dict[str, tuple[str, ...]] = {
     ),
     "qdrant_edge": ("pipeline/retrieval/owner/", "pipeline/retrieval/bm25.py"),
     "redis": (
+        "pipeline/bounded_redis.py",
+        "pipeline/token_cache/redis_replies.py",
         "pipeline/token_cache/redis_cache.py",
         "pipeline/token_cache/redis_commands.py",
         "pipeline/token_cache/redis_connections.py",
         "pipeline/jobs/redis_nudge.py",
-        "pipeline/services/diagnosis/redis_servers.py",
         "pipeline/services/diagnosis/redis_writes.py",
         "pipeline/services/answering.py",  # the published signature takes its client
         "pipeline/services/connecting.py",  # and tells it from others

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from celery import Celery
 from kombu.exceptions import OperationalError
-from redis import Redis
 from redis.exceptions import RedisError
 
+from pipeline.bounded_redis import FAILURES, bounded_client, failed
 from pipeline.database import Database
 from pipeline.errors import Unavailable
 from pipeline.factory import open_database, open_token_writer
@@ -38,7 +38,7 @@ class CeleryPublisher:
 
     def __init__(self, app: Celery, broker_url: str) -> None:
         self._app = app
-        self._broker = Redis.from_url(broker_url, socket_timeout=2.0, socket_connect_timeout=2.0)
+        self._broker = bounded_client(broker_url, timeout_s=2.0)
 
     def publish(self, jobs: Sequence[Publishable]) -> None:
         """Send one message per job.
@@ -69,8 +69,8 @@ class CeleryPublisher:
         """
         try:
             return int(self._broker.llen(queue)) == 0
-        except RedisError as error:
-            raise Unavailable("the broker did not answer", service="broker") from error
+        except FAILURES as error:
+            raise failed(error, service="broker", name="the broker") from error
 
 
 def run(settings: Settings, stop: threading.Event) -> None:

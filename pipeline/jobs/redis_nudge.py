@@ -7,10 +7,8 @@ import threading
 import time
 
 from redis import Redis
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-from redis.retry import Retry
 
+from pipeline.bounded_redis import FAILURES, bounded_client
 from pipeline.telemetry.logs import get_logger
 
 _KEY = "forefill:nudge"
@@ -53,7 +51,7 @@ class Nudger:
                     pipeline.lpush(_KEY, 1)
                     pipeline.ltrim(_KEY, 0, 0)
                     pipeline.execute()
-            except RedisError as error:
+            except FAILURES as error:
                 _log.info("nudge.not_sent", error=type(error).__name__)
             if self._closed:
                 return
@@ -69,9 +67,12 @@ class NudgeListener:
         """Return after a nudge or after so many seconds, whether the broker answers or not."""
         until = time.monotonic() + timeout_s
         try:
-            self._client.brpop([_KEY], timeout=timeout_s)
-        except RedisError:
-            time.sleep(max(0.0, until - time.monotonic()))
+            reply: object = self._client.brpop([_KEY], timeout=timeout_s)
+            if reply is None or isinstance(reply, list | tuple):
+                return
+        except FAILURES as error:
+            _log.info("nudge.not_heard", error=type(error).__name__)
+        time.sleep(max(0.0, until - time.monotonic()))
 
     def close(self) -> None:
         """Release the connection."""
@@ -79,10 +80,4 @@ class NudgeListener:
 
 
 def _connect(broker_url: str) -> "Redis":
-    return Redis.from_url(
-        broker_url,
-        socket_timeout=_TIMEOUT_S,
-        socket_connect_timeout=_TIMEOUT_S,
-        retry=Retry(NoBackoff(), 0),
-        client_name="forefill-nudge",
-    )
+    return bounded_client(broker_url, timeout_s=_TIMEOUT_S, client_name="forefill-nudge")

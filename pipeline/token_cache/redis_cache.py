@@ -6,6 +6,7 @@ the tag over the key would show it).
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, Self
 
@@ -15,17 +16,21 @@ from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
+from pipeline.bounded_redis import FAILURES, BoundedAsyncParser, bounded_client
 from pipeline.token_cache.batching import MAX_BATCH_BYTES, batches
 from pipeline.token_cache.dictionary import Dictionary, no_dictionary
 from pipeline.token_cache.keys import EPOCH_KEY, EntryName, entry_key, entry_keys, parse_entry_key
 from pipeline.token_cache.marks import EntryRights, split_mark
 from pipeline.token_cache.redis_commands import (
-    FAILURES,
+    checked_counts,
+    checked_values,
     encode_pairs,
     execute_raw,
     key_chunks,
+    mget_bytes,
     only_entry_keys,
     packed_mget,
+    require_ok,
     scan_options,
     scan_page,
     translated,
@@ -33,6 +38,9 @@ from pipeline.token_cache.redis_commands import (
 )
 from pipeline.token_cache.redis_connections import KeptConnections
 from pipeline.token_cache.stores import CacheServer, Found, PassageEntry, decode_found
+
+_CLEARING_S = 5.0
+"""Seconds for one page of entries that are dropped."""
 
 
 class RedisTokenWriter:
@@ -49,6 +57,7 @@ class RedisTokenWriter:
         report: Callable[[str], object] | None = None,
     ) -> None:
         self._client = client
+        self._total_s = math.inf
         self._rights = EntryRights(hmac_key, report=report)
         self._hmac_key = hmac_key
         self._ttl_s = ttl_s
@@ -73,18 +82,13 @@ class RedisTokenWriter:
             hmac_key: Secret of the deployment, None for plain checksums.
             ttl_s: Life time of written entries; None under policy `none`.
             dictionary_for: Returns the dictionary for entries of a fingerprint.
-            timeout_s: Seconds for connecting and for each reply.
+            timeout_s: Seconds for connecting and for each whole reply; twice that for one batch of commands.
             report: See `EntryRights`.
         """
-        client = redis.Redis.from_url(
-            url,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-            health_check_interval=15,
-            retry=Retry(NoBackoff(), 0),
-            maint_notifications_config=MaintNotificationsConfig(enabled=False),
-        )
-        return cls(client, hmac_key=hmac_key, ttl_s=ttl_s, dictionary_for=dictionary_for, report=report)
+        client = bounded_client(url, timeout_s=timeout_s, health_check_interval=15)
+        writer = cls(client, hmac_key=hmac_key, ttl_s=ttl_s, dictionary_for=dictionary_for, report=report)
+        writer._total_s = 2 * timeout_s
+        return writer
 
     def write(self, fingerprint: str, pairs: Iterable[PassageEntry]) -> int:
         """See `TokenWriter.write`: one MSET a batch under policy `none`, one pipeline of SET EX with a life time."""
@@ -97,8 +101,8 @@ class RedisTokenWriter:
         """See `TokenWriter.read`: MGETs of bounded size."""
         found: list[Found] = []
         for keys in key_chunks(entry_keys(fingerprint, passage_keys)):
-            with translated():
-                values = execute_raw(self._client, "MGET", *keys)
+            with translated(self._total_s):
+                values = checked_values(execute_raw(self._client, "MGET", *keys), len(keys))
             found += decode_found(keys, values, hmac_key=self._hmac_key)
         return found
 
@@ -106,17 +110,17 @@ class RedisTokenWriter:
         """See `TokenWriter.exists`."""
         present: list[bool] = []
         for keys in key_chunks(entry_keys(fingerprint, passage_keys)):
-            with translated(), self._client.pipeline(transaction=False) as pipeline:
+            with translated(self._total_s), self._client.pipeline(transaction=False) as pipeline:
                 for key in keys:
                     pipeline.exists(key)
-                present += [bool(reply) for reply in pipeline.execute()]
+                present += [bool(reply) for reply in checked_counts(pipeline.execute(), len(keys))]
         return present
 
     def scan(self, fingerprint: str | None = None) -> Iterator[EntryName]:
         """See `TokenWriter.scan`."""
         cursor = 0
         while True:
-            with translated():
+            with translated(self._total_s):
                 cursor, keys = self._scan_page(cursor, fingerprint)
             yield from (name for key in keys if (name := parse_entry_key(key)))
             if cursor == 0:
@@ -126,18 +130,18 @@ class RedisTokenWriter:
         """See `TokenWriter.delete`."""
         count = 0
         for keys in key_chunks(entry_keys(fingerprint, passage_keys)):
-            with translated():
-                count += self._client.unlink(*keys)
+            with translated(self._total_s):
+                count += checked_counts([self._client.unlink(*keys)], 1)[0]
         return count
 
     def expire(self, fingerprint: str, passage_keys: Sequence[bytes], *, ttl_s: int) -> int:
         """See `TokenWriter.expire`."""
         count = 0
         for keys in key_chunks(entry_keys(fingerprint, passage_keys)):
-            with translated(), self._client.pipeline(transaction=False) as pipeline:
+            with translated(self._total_s), self._client.pipeline(transaction=False) as pipeline:
                 for key in keys:
                     pipeline.expire(key, ttl_s)
-                count += sum(bool(reply) for reply in pipeline.execute())
+                count += sum(bool(reply) for reply in checked_counts(pipeline.execute(), len(keys)))
         return count
 
     def keep(self, fingerprint: str, passage_keys: Sequence[bytes]) -> int:
@@ -146,21 +150,21 @@ class RedisTokenWriter:
             return self.expire(fingerprint, passage_keys, ttl_s=self._ttl_s)
         count = 0
         for keys in key_chunks(entry_keys(fingerprint, passage_keys)):
-            with translated(), self._client.pipeline(transaction=False) as pipeline:
+            with translated(self._total_s), self._client.pipeline(transaction=False) as pipeline:
                 for key in keys:
                     pipeline.persist(key)
                     pipeline.exists(key)
-                count += sum(bool(reply) for reply in pipeline.execute()[1::2])
+                count += sum(bool(reply) for reply in checked_counts(pipeline.execute(), 2 * len(keys))[1::2])
         return count
 
     def clear(self, fingerprint: str | None = None) -> int:
         """See `TokenWriter.clear`."""
         count, cursor = 0, 0
         while True:
-            with translated():
+            with translated(self._total_s):
                 cursor, keys = self._scan_page(cursor, fingerprint)
                 if entries := only_entry_keys(keys):
-                    count += self._client.unlink(*entries)
+                    count += checked_counts([self._client.unlink(*entries)], 1)[0]
             if cursor == 0:
                 return count
 
@@ -170,7 +174,7 @@ class RedisTokenWriter:
 
     def set_epoch(self, epoch: str) -> None:
         """See `TokenWriter.set_epoch`."""
-        with translated():
+        with translated(self._total_s):
             self._client.set(EPOCH_KEY, self._rights.mark(epoch))
 
     def seal(self) -> None:
@@ -185,22 +189,22 @@ class RedisTokenWriter:
 
     def server(self) -> CacheServer:
         """See `TokenWriter.server`."""
-        with translated():
+        with translated(self._total_s):
             info = self._client.info("everything")
-            keys = self._client.dbsize()
-        return CacheServer(
-            keys=keys,
-            used_bytes=int(info.get("used_memory", 0)),
-            max_bytes=int(info.get("maxmemory", 0)),
-            evicted_keys=int(info.get("evicted_keys", 0)),
-            eviction_policy=str(info.get("maxmemory_policy", "")),
-            append_only=bool(info.get("aof_enabled", 0)),
-            run_id=str(info.get("run_id", "")),
-        )
+            (keys,) = checked_counts([self._client.dbsize()], 1)
+            return CacheServer(
+                keys=keys,
+                used_bytes=int(info.get("used_memory", 0)),
+                max_bytes=int(info.get("maxmemory", 0)),
+                evicted_keys=int(info.get("evicted_keys", 0)),
+                eviction_policy=str(info.get("maxmemory_policy", "")),
+                append_only=bool(info.get("aof_enabled", 0)),
+                run_id=str(info.get("run_id", "")),
+            )
 
     def ping(self) -> None:
         """See `TokenWriter.ping`."""
-        with translated():
+        with translated(self._total_s):
             self._client.ping()
 
     def close(self) -> None:
@@ -208,25 +212,24 @@ class RedisTokenWriter:
         self._client.close()
 
     def _mark(self) -> bytes | None:
-        with translated():
-            mark = execute_raw(self._client, "GET", EPOCH_KEY)
-        return mark if isinstance(mark, bytes) else None
+        with translated(self._total_s):
+            return checked_values([execute_raw(self._client, "GET", EPOCH_KEY)], 1)[0]
 
     def _write_all(self, some: Iterable[list[tuple[str, bytes]]]) -> int:
         """Store each batch by one MSET, and encode the next one while the server works on it."""
         count, pool = 0, self._client.connection_pool
-        with translated():
+        with translated():  # as long as the entries are many
             connection: Any = pool.get_connection()
             try:
                 is_awaited = False
                 for batch in some:
                     connection.send_command("MSET", *(part for pair in batch for part in pair))
                     if is_awaited:
-                        connection.read_response()
+                        require_ok(connection.read_response())
                     is_awaited = True
                     count += len(batch)
                 if is_awaited:
-                    connection.read_response()
+                    require_ok(connection.read_response())
             except BaseException:
                 connection.disconnect()  # a reply that nobody has read must not reach the next caller
                 raise
@@ -237,7 +240,7 @@ class RedisTokenWriter:
     def _write_expiring(self, some: Iterable[list[tuple[str, bytes]]], ttl_s: int) -> int:
         count = 0
         for batch in some:
-            with translated(), self._client.pipeline(transaction=False) as pipeline:
+            with translated(self._total_s), self._client.pipeline(transaction=False) as pipeline:
                 for key, value in batch:
                     pipeline.set(key, value, ex=ttl_s)
                 pipeline.execute()
@@ -298,6 +301,7 @@ class RedisTokenReader:
             timeout=timeout_s,
             socket_connect_timeout=timeout_s,
             retry=Retry(NoBackoff(), 0),
+            parser_class=BoundedAsyncParser,
             maint_notifications_config=MaintNotificationsConfig(enabled=False),
         )
         client = redis.asyncio.Redis.from_pool(pool)
@@ -311,7 +315,7 @@ class RedisTokenReader:
             return []
         keys = entry_keys(fingerprint, passage_keys)
         try:
-            values = await self._connections.ask(packed_mget(keys))
+            values = await self._connections.values(packed_mget(keys), keys=len(keys), max_bytes=mget_bytes(len(keys)))
         except FAILURES as error:
             raise unavailable(error) from error
         return decode_found(keys, values, hmac_key=self._hmac_key)
@@ -337,10 +341,11 @@ class RedisTokenReader:
         count, cursor = 0, 0
         while True:
             with translated():
-                reply = await execute_raw(self._client, "SCAN", cursor, *scan_options(fingerprint))
-                cursor, keys = scan_page(reply)
-                if entries := only_entry_keys(keys):
-                    count += await self._client.unlink(*entries)
+                async with asyncio.timeout(_CLEARING_S):
+                    reply = await execute_raw(self._client, "SCAN", cursor, *scan_options(fingerprint))
+                    cursor, keys = scan_page(reply)
+                    if entries := only_entry_keys(keys):
+                        count += checked_counts([await self._client.unlink(*entries)], 1)[0]
             if cursor == 0:
                 return count
 
@@ -372,8 +377,7 @@ class RedisTokenReader:
     async def _mark(self) -> bytes | None:
         with translated():
             async with asyncio.timeout(self._timeout_s):
-                mark = await execute_raw(self._client, "GET", EPOCH_KEY)
-        return mark if isinstance(mark, bytes) else None
+                return checked_values([await execute_raw(self._client, "GET", EPOCH_KEY)], 1)[0]
 
     async def ping(self) -> None:
         """See `TokenReader.ping`."""

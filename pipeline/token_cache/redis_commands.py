@@ -1,13 +1,14 @@
 """Commands and replies of the token cache's two sides, without a connection of their own."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
-import redis
 from redis.client import NEVER_DECODE
 
+from pipeline.bounded_redis import FAILURES, failed, within
 from pipeline.errors import Unavailable
 from pipeline.token_cache.batching import MAX_BATCH_ENTRIES
 from pipeline.token_cache.codec import encode_entries
@@ -16,12 +17,11 @@ from pipeline.token_cache.entries import Entries
 from pipeline.token_cache.keys import ENTRY_PATTERN, entry_keys, parse_entry_key
 from pipeline.token_cache.stores import PassageEntry
 
-FAILURES = (redis.RedisError, OSError)
-"""Whatever a client raises; a time-out of `asyncio.timeout` is an `OSError`, too."""
-
 _SCAN_COUNT = 1000
+_VALUES = {bytes, type(None)}
 _ENCODED_TOGETHER = 64
-_ERROR_CHARS = 200
+_MAX_ENTRY_BYTES = 128 * 1024
+"""More than any entry has: a passage of 8 KiB has 8,192 ids at most."""
 
 
 def execute_raw(client: Any, *command: str | int) -> Any:
@@ -72,9 +72,52 @@ def scan_options(fingerprint: str | None) -> tuple[str | int, ...]:
 
 
 def scan_page(reply: Any) -> tuple[int, list[bytes]]:
-    """Cursor and keys of a SCAN reply."""
+    """Cursor and keys of a SCAN reply.
+
+    Raises:
+        ValueError: It is none; as `checked_values`.
+    """
     cursor, keys = reply
-    return int(cursor), list(keys)
+    if not isinstance(keys, list) or not all(isinstance(key, bytes) for key in keys):
+        raise ValueError("a page of a scan holds no names")
+    return int(cursor), keys
+
+
+def checked_values(reply: Any, count: int) -> list[bytes | None]:
+    """Return the reply of an MGET of so many keys.
+
+    Raises:
+        ValueError: It is another.
+    """
+    if not isinstance(reply, list) or len(reply) != count or not {type(value) for value in reply} <= _VALUES:
+        raise ValueError("an MGET was answered with something else")
+    return reply
+
+
+def mget_bytes(keys: int) -> int:
+    """Return how many bytes the entries of so many passages can have."""
+    return 1024 + keys * _MAX_ENTRY_BYTES
+
+
+def require_ok(reply: object) -> None:
+    """Refuse any other reply than OK.
+
+    Raises:
+        ValueError: It is another.
+    """
+    if reply != b"OK":
+        raise ValueError("an MSET was answered with something else")
+
+
+def checked_counts(replies: Any, count: int) -> list[int]:
+    """Return the replies of so many commands that count something.
+
+    Raises:
+        ValueError: They are others.
+    """
+    if not isinstance(replies, list) or len(replies) != count or not all(isinstance(each, int) for each in replies):
+        raise ValueError("commands that count were answered with something else")
+    return replies
 
 
 def only_entry_keys(keys: Iterable[bytes]) -> list[bytes]:
@@ -83,15 +126,19 @@ def only_entry_keys(keys: Iterable[bytes]) -> list[bytes]:
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """Turn whatever the client raises into `Unavailable`."""
+def translated(total_s: float = math.inf) -> Iterator[None]:
+    """Turn whatever the client raises into `Unavailable`.
+
+    Args:
+        total_s: Seconds for all replies to a synchronous client in the block.
+    """
     try:
-        yield
+        with within(total_s):
+            yield
     except FAILURES as error:
         raise unavailable(error) from error
 
 
-def unavailable(error: Exception) -> Unavailable:
+def unavailable(error: BaseException) -> Unavailable:
     """Return what a client's failure means to callers."""
-    reason = f"{type(error).__name__}: {error}"[:_ERROR_CHARS]
-    return Unavailable(f"the token cache does not answer: {reason}", service="cache")
+    return failed(error, service="cache", name="the token cache")

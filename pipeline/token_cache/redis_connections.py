@@ -10,17 +10,18 @@ read and nothing behind it; whatever else happens, a cancelled or timed-out call
 
 import asyncio
 from contextlib import suppress
-from typing import Any
+from typing import NamedTuple
 
-import hiredis
 import redis
 import redis.asyncio
 from redis.asyncio.connection import AbstractConnection
 
+from pipeline.errors import Unavailable
+from pipeline.token_cache.redis_replies import MgetReply
+
 _STREAM = "_writer"
 """Where redis-py's connections keep it; that is nowhere promised."""
 
-_UNFINISHED = object()
 _UNASKED = "the server said what nobody asked for"
 
 
@@ -37,17 +38,23 @@ class KeptConnections:
         self._idle: list[_Connection] = []
         self._is_closed = False
 
-    async def ask(self, command: bytes) -> Any:
-        """Return the reply, its strings as bytes, to a packed command that does no harm when it is sent twice.
+    async def values(self, command: bytes, *, keys: int, max_bytes: int) -> list[bytes | None]:
+        """Return the values of so many keys by a packed MGET, which does no harm when it is sent twice.
 
         It is sent again, once and over a new connection, where the server had closed the one that was kept. More
         callers than connections wait for each other. All that takes the time-out at most.
+
+        Args:
+            command: Packed.
+            keys: How many are in it.
+            max_bytes: Most bytes of a reply.
 
         Raises:
             redis.RedisError: The server cannot be reached, closed the new connection too, or answered with an error.
             OSError: The same, not translated by redis-py, or the time is over (`TimeoutError`).
         """
         until = asyncio.get_running_loop().time() + self._timeout_s
+        asked = _Asked(command, until, keys, max_bytes)
         if self._places.locked():  # a clock costs more than all the rest, so it is set only for what needs one
             async with asyncio.timeout_at(until):
                 await self._places.acquire()
@@ -56,8 +63,8 @@ class KeptConnections:
         try:
             if self._idle:
                 with suppress(redis.ConnectionError):
-                    return await self._exchange(self._idle.pop(), command, until)
-            return await self._exchange(await _connected(self._pool, until), command, until)
+                    return await self._exchange(self._idle.pop(), asked)
+            return await self._exchange(await _connected(self._pool, until), asked)
         finally:
             self._places.release()
 
@@ -67,9 +74,9 @@ class KeptConnections:
         while self._idle:
             await self._idle.pop().close()
 
-    async def _exchange(self, connection: "_Connection", command: bytes, until: float) -> Any:
+    async def _exchange(self, connection: "_Connection", asked: "_Asked") -> list[bytes | None]:
         try:
-            reply = await connection.ask(command, until)
+            reply = await connection.ask(asked)
         except BaseException:
             await connection.close()
             raise
@@ -78,6 +85,16 @@ class KeptConnections:
         else:
             self._idle.append(connection)
         return reply
+
+
+class _Asked(NamedTuple):
+    """One command, and what is taken for its reply."""
+
+    command: bytes
+    until: float
+    """When to stop waiting, by the loop's clock."""
+    keys: int
+    max_bytes: int
 
 
 async def _connected(pool: redis.asyncio.ConnectionPool, until: float) -> "_Connection":
@@ -104,19 +121,17 @@ class _Connection(asyncio.Protocol):
             is_clean: Whether the server has said nothing else.
 
         Raises:
-            redis.RedisError: This version of redis-py keeps it elsewhere.
+            Unavailable: This version of redis-py keeps it elsewhere.
         """
         writer = getattr(connection, _STREAM, None)
         if not isinstance(writer, asyncio.StreamWriter):
-            raise redis.RedisError("this version of redis-py keeps its stream elsewhere")
+            raise Unavailable("this version of redis-py keeps its stream elsewhere: no lookups", service="cache")
         self._connection = connection
         self._transport = writer.transport
         self._streams = self._transport.get_protocol()
-        self._reader = hiredis.Reader(
-            protocolError=redis.InvalidResponse, replyError=redis.ResponseError, notEnoughData=_UNFINISHED
-        )
         self._loop = asyncio.get_running_loop()
-        self._asked: asyncio.Future[Any] | None = None
+        self._asked: asyncio.Future[list[bytes | None]] | None = None
+        self._reply = MgetReply(0, max_bytes=0)
         self._until = 0.0
         self._clock: asyncio.TimerHandle | None = None
         self._end: redis.RedisError | None = None if is_clean else redis.ConnectionError(_UNASKED)
@@ -127,12 +142,8 @@ class _Connection(asyncio.Protocol):
         """Whether it can be asked again, as far as is known."""
         return self._end is None
 
-    async def ask(self, command: bytes, until: float) -> Any:
+    async def ask(self, asked: _Asked) -> list[bytes | None]:
         """Return the reply. After any exception the connection is to be closed.
-
-        Args:
-            command: Packed.
-            until: When to stop waiting, by the loop's clock.
 
         Raises:
             redis.RedisError: It was closed, while it was idle or meanwhile, got what nobody asked for, or an error.
@@ -140,11 +151,12 @@ class _Connection(asyncio.Protocol):
         """
         if self._end is not None:
             raise self._end
-        self._asked, self._until = self._loop.create_future(), until
-        if self._clock is None or self._clock.when() > until:
+        self._asked, self._until = self._loop.create_future(), asked.until
+        self._reply = MgetReply(asked.keys, max_bytes=asked.max_bytes)
+        if self._clock is None or self._clock.when() > asked.until:
             self._set_clock()
         try:
-            self._transport.write(command)
+            self._transport.write(asked.command)
             return await self._asked
         finally:
             self._asked = None
@@ -162,21 +174,18 @@ class _Connection(asyncio.Protocol):
         if asked is None or asked.done():
             self._ended(redis.ConnectionError(_UNASKED))
             return
-        self._reader.feed(data)
         try:
-            reply = self._reader.gets()
+            values = self._reply.feed(data)
+        except redis.ResponseError as error:
+            asked.set_exception(error)
+            return
         except redis.RedisError as error:
             self._ended(error)
             return
-        if reply is _UNFINISHED:
+        if values is None:
             return
-        if isinstance(reply, hiredis.PushNotification):
-            self._ended(redis.ConnectionError(_UNASKED))
-        elif isinstance(reply, redis.RedisError):
-            asked.set_exception(reply)
-        else:
-            asked.set_result(reply)
-        if self._reader.has_data():
+        asked.set_result(values)
+        if self._reply.has_more:
             self._ended(redis.ConnectionError(_UNASKED))
 
     def eof_received(self) -> None:

@@ -9,17 +9,23 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
+from celery import Celery
 
 from pipeline.errors import ForefillError, Unavailable
 from pipeline.generation import GenerationClient
 from pipeline.generation.engines import open_engine
+from pipeline.jobs.redis_nudge import NudgeListener
 from pipeline.retrieval.bm25 import Bm25Terms
 from pipeline.retrieval.embedding import Embedding, SparseVector
 from pipeline.retrieval.openai_embeddings import OpenAIPassageEmbedder, OpenAIQueryEmbedder
 from pipeline.retrieval.qdrant import connect_searcher, connect_writer
 from pipeline.retrieval.vector_index import Tombstone
+from pipeline.services.diagnosis.redis_servers import inspect_server
 from pipeline.settings import Settings
-from tests.support.hostile_server import MARKER, HostileServer, Reply, http_replies
+from pipeline.token_cache import RedisTokenReader, RedisTokenWriter
+from tests.support.entries import FINGERPRINT, keys_of, numbered_pairs
+from tests.support.hostile_server import MARKER, HostileServer, Reply, http_replies, redis_replies
+from workers.dispatching import CeleryPublisher
 
 pytestmark = pytest.mark.anyio
 
@@ -156,6 +162,9 @@ QUICK = {
     "has other types",
     "is truncated",
     "is a bomb",
+    "is a list of billions",
+    "is an error",
+    "has other lengths",
 }
 """One of each kind; the others run in `make test-long`."""
 
@@ -173,6 +182,59 @@ async def test_no_answer_over_http_holds_a_caller_or_reaches_one(reply: Reply) -
             **embedder_calls(server.http_url, opened),
             **engine_calls(server.http_url, opened),
         }
+        async with heartbeat() as watched:
+            problems = dict(zip(calls, await asyncio.gather(*map(problem_of, calls.values())), strict=True))
+    assert {name: problem for name, problem in problems.items() if problem} == {}
+    assert watched.longest_gap_s < LONGEST_GAP_S
+
+
+def cache_calls(url: str, opened: AsyncExitStack) -> Calls:
+    """Return what asks the cache; on fresh connections, so that every reply may also be one to a greeting."""
+    writer = RedisTokenWriter.connect(url, timeout_s=TIMEOUT_S)
+    reader = RedisTokenReader.connect(url, timeout_s=TIMEOUT_S)
+    opened.callback(writer.close)
+    opened.push_async_callback(reader.close)
+    pairs = numbered_pairs(3, tokens=10)
+    keys = keys_of(pairs)
+    return {
+        "lookup": lambda: reader.read(FINGERPRINT, keys),
+        "write back": lambda: reader.write_back(FINGERPRINT, pairs, ttl_s=60),
+        "drop": reader.clear,
+        "ask": reader.ping,
+        "write": lambda: asyncio.to_thread(writer.write, FINGERPRINT, pairs),
+        "read": lambda: asyncio.to_thread(writer.read, FINGERPRINT, keys),
+        "exists": lambda: asyncio.to_thread(writer.exists, FINGERPRINT, keys),
+        "scan": lambda: asyncio.to_thread(lambda: list(writer.scan())),
+        "delete": lambda: asyncio.to_thread(writer.delete, FINGERPRINT, keys),
+        "keep": lambda: asyncio.to_thread(writer.keep, FINGERPRINT, keys),
+        "epoch": lambda: asyncio.to_thread(writer.epoch),
+        "server": lambda: asyncio.to_thread(writer.server),
+    }
+
+
+def broker_calls(url: str, opened: AsyncExitStack) -> Calls:
+    publisher = CeleryPublisher(Celery(), url)
+    listener = NudgeListener(url)
+    opened.callback(listener.close)
+
+    async def waited() -> None:
+        began = time.monotonic()
+        await asyncio.to_thread(listener.wait, TIMEOUT_S)
+        if time.monotonic() - began < TIMEOUT_S * 0.9:
+            pytest.fail("a nudge that was none")
+
+    return {
+        "queue": lambda: asyncio.to_thread(publisher.has_lost_messages, "q"),
+        "inspect": lambda: asyncio.to_thread(inspect_server, url, service="broker"),
+        "nudge": waited,
+    }
+
+
+@pytest.mark.parametrize("reply", cases(redis_replies()))
+async def test_no_reply_of_a_redis_server_holds_a_caller_or_reaches_one(reply: Reply) -> None:
+    async with AsyncExitStack() as opened:
+        server = opened.enter_context(HostileServer(reply))
+        calls = {**cache_calls(server.redis_url, opened), **broker_calls(server.redis_url, opened)}
         async with heartbeat() as watched:
             problems = dict(zip(calls, await asyncio.gather(*map(problem_of, calls.values())), strict=True))
     assert {name: problem for name, problem in problems.items() if problem} == {}

@@ -197,7 +197,7 @@ async def test_a_server_that_accepts_and_hangs_costs_the_time_out_and_its_connec
 ) -> None:
     scripted.script, scripted.is_mute = [HANG], hangs == "at the handshake"
     began = time.monotonic()
-    with pytest.raises(Unavailable, match="TimeoutError"):
+    with pytest.raises(Unavailable, match="in time"):
         await reader.read(FINGERPRINT, KEYS[:1])
     assert TIMEOUT_S * 0.9 <= time.monotonic() - began < TIMEOUT_S + SLACK_S
     scripted.script, scripted.is_mute = [ANSWER], False
@@ -210,7 +210,7 @@ async def test_a_kept_connection_that_hangs_is_not_asked_again(
 ) -> None:
     scripted.script = [ANSWER, HANG, ANSWER]
     assert await reader.read(FINGERPRINT, KEYS[:1]) == ABSENT
-    with pytest.raises(Unavailable, match="TimeoutError"):
+    with pytest.raises(Unavailable, match="in time"):
         await reader.read(FINGERPRINT, KEYS[:1])
     assert scripted.asked == 2
 

@@ -180,7 +180,7 @@ async def test_a_callers_client_with_text_replies_and_default_retries_is_bounded
     cache_server.pause()
     began = time.monotonic()
     for call in (reader.read(FINGERPRINT, KEYS), reader.write_back(FINGERPRINT, PAIRS, ttl_s=9), reader.ping()):
-        with pytest.raises(Unavailable, match="TimeoutError"):
+        with pytest.raises(Unavailable, match="in time"):
             await call
     assert time.monotonic() - began < 3 * TIMEOUT_S + SLACK_S
     cache_server.resume()
@@ -241,7 +241,7 @@ async def test_a_cache_without_room_refuses_and_the_worker_learns_it() -> None:
     with ValkeyServer(options=("--maxmemory", "3mb", "--maxmemory-policy", "noeviction")) as server:
         writer = RedisTokenWriter.connect(server.url)
         writer.write(FINGERPRINT, PAIRS)
-        with pytest.raises(Unavailable, match="maxmemory"):
+        with pytest.raises(Unavailable, match="full"):
             writer.write(FINGERPRINT, ((bytes([n // 256, n % 256] * 8), ENTRIES[0]) for n in range(5000)))
         assert writer.read(FINGERPRINT, KEYS) == ENTRIES
         writer.close()
@@ -252,7 +252,7 @@ async def test_after_a_write_was_refused_the_same_writer_gets_its_own_replies() 
     many = numbered_pairs(3000, tokens=448)
     with ValkeyServer(options=("--maxmemory", "3mb", "--maxmemory-policy", "noeviction")) as server:
         writer = RedisTokenWriter.connect(server.url)
-        with pytest.raises(Unavailable, match="maxmemory"):
+        with pytest.raises(Unavailable, match="full"):
             writer.write(FINGERPRINT, many)
         with server.client() as client:
             client.config_set("maxmemory", 0)

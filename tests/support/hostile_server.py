@@ -68,8 +68,8 @@ class HostileServer:
                 async for part in self._reply():
                     writer.write(part)
                     await writer.drain()
-        except OSError:
-            pass  # whoever asked has had enough
+        except (OSError, asyncio.CancelledError):
+            pass  # whoever asked has had enough, or the test is over
         finally:
             writer.close()
             with contextlib.suppress(OSError):
@@ -162,3 +162,27 @@ def _every_field(value: bytes) -> bytes:
     names = ("result", "status", "data", "choices", "usage", "content", "tokens", "meta_info", "text", "error")
     fields = ",".join(f'"{name}":{value.decode()}' for name in names)
     return f"{{{fields}}}".encode()
+
+
+def redis_replies() -> Iterator[tuple[str, Reply]]:
+    """Yield what a Redis server may do, by name; a greeting gets the same reply as everything else."""
+    error = f"-{MARKER} {MARKER}\r\n".encode()
+    yield "silent", silent
+    yield "drips its body", lambda: dripping(b"$1000000\r\n", drop=b"x")
+    yield "drips its head", lambda: dripping(b"*", drop=b"1")
+    yield "drips elements", lambda: dripping(b"*1000\r\n", drop=b"$-1\r\n")
+    yield "is endless", lambda: endless(b"$%d\r\n" % 2**40, MARKER.encode() * 1000)
+    yield "is endless pushes", lambda: endless(b"", b">1\r\n$1\r\nx\r\n" * 1000)
+    yield "is giant", lambda: giant(b"$%d\r\n" % (GIANT_BYTES - 14), b"x" * 65536, b"\r\n")
+    yield "is many lists", lambda: once(b"*200000\r\n" + b"*0\r\n" * 200_000)
+    yield "is a list of billions", lambda: dripping(b"*1000000000\r\n", drop=b":1\r\n")
+    yield "is deep", lambda: once(b"*1\r\n" * 100_000)
+    yield "is a number", lambda: once(b":7\r\n" * 100)
+    yield "is a string", lambda: once(f"+{MARKER}\r\n".encode() * 100)
+    yield "is a map", lambda: once(b"%1\r\n$1\r\na\r\n$1\r\nb\r\n" * 100)
+    yield "has other lengths", lambda: once(b"*1\r\n$1\r\nx\r\n" * 100)
+    yield "has other types", lambda: once(b"*2\r\n:1\r\n*1\r\n:2\r\n" * 100)
+    yield "is an error", lambda: once(error * 100)
+    yield "is a page", page("400 Bad Request", f"<html>{MARKER}</html>".encode(), content_type="text/html")
+    yield "is truncated", lambda: once(b"$100\r\nabc")
+    yield "hangs up", lambda: once(b"")

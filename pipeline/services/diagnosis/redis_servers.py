@@ -4,10 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from redis import Redis, RedisError
-from redis.backoff import NoBackoff
-from redis.retry import Retry
-
+from pipeline.bounded_redis import FAILURES, bounded_client, failed, within
 from pipeline.database import Database
 from pipeline.errors import ConfigurationError, Unavailable
 from pipeline.services.diagnosis.findings import Finding
@@ -48,23 +45,23 @@ def inspect_server(url: str, *, service: str) -> RedisServer:
         Unavailable: It did not answer.
     """
     try:
-        with Redis.from_url(
-            url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S, retry=Retry(NoBackoff(), 0)
-        ) as client:
-            facts = client.info()
+        client = bounded_client(url, timeout_s=_TIMEOUT_S)
     except ValueError as error:
         raise ConfigurationError(f"FOREFILL_{service.upper()}_URL is no Redis URL: {error}") from error
-    except (RedisError, OSError) as error:
-        raise Unavailable(f"{service} does not answer: {error}", service=service) from error
-    return RedisServer(
-        run_id=str(facts.get("run_id", "")),
-        version=str(facts.get("valkey_version") or facts.get("redis_version", "")),
-        eviction_policy=str(facts.get("maxmemory_policy", "")),
-        max_bytes=int(facts.get("maxmemory", 0)),
-        used_bytes=int(facts.get("used_memory", 0)),
-        evicted_keys=int(facts.get("evicted_keys", 0)),
-        is_append_only=bool(facts.get("aof_enabled", 0)),
-    )
+    try:
+        with client, within(_TIMEOUT_S):
+            facts = client.info()
+            return RedisServer(
+                run_id=str(facts.get("run_id", "")),
+                version=str(facts.get("valkey_version") or facts.get("redis_version", "")),
+                eviction_policy=str(facts.get("maxmemory_policy", "")),
+                max_bytes=int(facts.get("maxmemory", 0)),
+                used_bytes=int(facts.get("used_memory", 0)),
+                evicted_keys=int(facts.get("evicted_keys", 0)),
+                is_append_only=bool(facts.get("aof_enabled", 0)),
+            )
+    except FAILURES as error:
+        raise failed(error, service=service, name=service) from error
 
 
 def check(settings: Settings) -> Iterator[Finding]:

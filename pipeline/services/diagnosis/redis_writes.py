@@ -2,10 +2,9 @@
 
 from types import MappingProxyType
 
-from redis import Redis, RedisError, ResponseError
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+from redis import ResponseError
 
+from pipeline.bounded_redis import FAILURES, bounded_client
 from pipeline.errors import Unavailable
 from pipeline.telemetry.logs import get_logger
 from pipeline.token_cache.keys import PROBE_KEY
@@ -41,9 +40,7 @@ class WriteProbe:
             service: `broker` or `cache`.
         """
         self._service = service
-        self._client = Redis.from_url(
-            url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S, retry=Retry(NoBackoff(), 0)
-        )
+        self._client = bounded_client(url, timeout_s=_TIMEOUT_S)
 
     def require_writes(self) -> None:
         """Return when the server has taken a write.
@@ -56,7 +53,7 @@ class WriteProbe:
         except ResponseError as error:
             _log.warning("redis.writes_refused", service=self._service, error=str(error)[:200])
             raise Unavailable(f"{self._service} refuses writes: {reason_of(error)}", service=self._service) from error
-        except (RedisError, OSError) as error:
+        except FAILURES as error:
             reason = f"{self._service} does not answer ({type(error).__name__})"
             raise Unavailable(reason, service=self._service) from error
 
