@@ -1,8 +1,8 @@
 """Forefill's library: everything that does not need Celery or a web framework.
 
 Packages import only packages to their left (`tests/test_architecture.py` enforces it):
-version, errors, ending, loading, json_input, settings, telemetry, listening, bounded_http, bounded_redis, database, framing,
-tokenizers, documents, token_cache, jobs, retrieval, context, generation, services, factory, cli.
+version, errors, ending, loading, json_input, settings, telemetry, listening, bounded_http, bounded_redis, database,
+framing, tokenizers, documents, token_cache, jobs, retrieval, context, generation, services, factory, cli.
 """
 
 TYPE_CHECKING = False  # typing's own costs a command its first milliseconds, in which Ctrl-C shows a traceback
