@@ -39,7 +39,8 @@ def test_a_year_of_writes_leaves_no_more_rows_than_a_quarter(database: Database)
             runs.append(_run(run_id, state="partial" if is_partial else "succeeded", at=at))
             items.append(_item(run_id, subject, is_dead=is_partial, at=at))
         with database.write() as connection:
-            connection.execute(insert(DocumentRow), documents)
+            if documents:
+                connection.execute(insert(DocumentRow), documents)
             connection.execute(insert(RunRow), runs)
             connection.execute(insert(RunItemRow), items)
             key = {"principal": "", "corpus": "c", "body_hash": b"0" * 32, "answer": "{}", "created_at": day * DAY_MS}
