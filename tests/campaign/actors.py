@@ -14,6 +14,8 @@ from tests.campaign.truth import Truth
 CORPUS = "campaign"
 _DOCUMENTS = f"/v1/corpora/{CORPUS}/documents"
 _BATCH = 5
+_AGAIN_S = 0.5
+"""Pause before the next request when one was not answered."""
 _OTHERS_WORD = frozenset({404, 409})
 """What an operator may be told: the run is gone, has ended, or cannot be paused."""
 
@@ -101,11 +103,11 @@ class Writer(Actor):
 
     def _insist(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         """Send a request until it succeeds: only then it is known what happened."""
-        for _ in range(int(self.give_up_s / 0.5)):
+        for _ in range(int(self.give_up_s / _AGAIN_S)):
             answer = self.client.ask(method, path, **options)
             if answer is not None:
                 return answer
-            if self.abandoned.wait(0.5):
+            if self.abandoned.wait(_AGAIN_S):
                 break
         raise AssertionError(f"{method} {path} was not accepted, for at most {self.give_up_s:g} s")
 
@@ -125,7 +127,9 @@ class Reader(Actor):
         text = question(self.draw.choice(self.documents), self.draw)
         body = {"corpus": CORPUS, "query": text, "top_k": self.draw.randint(1, 8), "include_text": True}
         answer = self.client.ask("POST", "/v1/retrieve", json=body, fine=frozenset({404}))
-        if answer is not None:
+        if answer is None:
+            self.over.wait(_AGAIN_S)
+        else:
             self.truth.judge(answer, least=least)
 
 
