@@ -32,7 +32,7 @@ pytestmark = pytest.mark.anyio
 TIMEOUT_S = 0.5
 ENDS_WITHIN_S = 8.0
 """What a busy machine may make of the time-out; the answers themselves have no end."""
-LONGEST_GAP_S = 2.0
+LONGEST_GAP_S = 1.0
 """What a busy machine may make of a few milliseconds; unbounded, parsing took many seconds."""
 
 Calls: TypeAlias = dict[str, Callable[[], Awaitable[object]]]
