@@ -285,6 +285,8 @@ class RetrieveBody(_Body):
     """Whether to answer with the text, too."""
     include_prompt: bool = False
     """Whether to answer with the whole prompt: its ids, and its text if that is wanted."""
+    spec: CleanText | None = None
+    """Token spec to answer with; the corpus' active one when left out. What it has no entries for is tokenized."""
 
     def to_request(self, *, default_context_tokens: int) -> RetrieveRequest:
         """Return what the read path takes."""
@@ -298,6 +300,7 @@ class RetrieveBody(_Body):
             where=self.filter,
             score_threshold=self.score_threshold,
             include_prompt=self.include_prompt,
+            spec=self.spec,
         )
 
 

@@ -17,7 +17,7 @@ from pipeline.retrieval.embedders import embedder_name, open_passage_embedder, o
 from pipeline.retrieval.vector_index import VectorSearcher
 from pipeline.services.auditing import Auditor, AuditSample
 from pipeline.services.caching_switch import CachingSwitch, record_in
-from pipeline.services.configuration import ConfigurationSource, CorpusView, load_configuration
+from pipeline.services.configuration import ConfigurationSource, load_configuration
 from pipeline.services.configuration_copy import ConfigurationCopy
 from pipeline.services.entry_dictionaries import dictionary_for
 from pipeline.services.event_jobs import JobLimits, WorkerResources
@@ -175,10 +175,11 @@ def open_read_context(settings: Settings, database: Database) -> ReadContext:
         l1=L1Cache(settings.l1_max_bytes),
         write_back_ttl_s=settings.cache_ttl,
     )
+    specs = _spec_loader(settings, database)
     configuration = ConfigurationSource(
         lambda: load_configuration(database),
         copy=ConfigurationCopy(settings.snapshot_path),
-        prepare=_spec_preparation(settings, database),
+        prepare=lambda view: specs.prepare(view.spec_id, fingerprint=view.fingerprint),
     )
     searcher = open_index_searcher(settings)
     embedder = open_query_embedder(settings)
@@ -192,6 +193,7 @@ def open_read_context(settings: Settings, database: Database) -> ReadContext:
         auditor=Auditor(searcher, switch=switch, sample=AuditSample(every=settings.audit_every)),
         max_query_bytes=settings.max_query_bytes,
         caching_percent=settings.token_caching_percent if settings.enable_token_caching else 0,
+        load=specs.load,
     )
 
     async def close() -> None:
@@ -226,10 +228,9 @@ def open_generation(settings: Settings, retriever: Retriever) -> "GenerationServ
     return GenerationService(retriever, open_engine_client(settings), handshake=settings.engine_handshake)
 
 
-def _spec_preparation(settings: Settings, database: Database) -> Callable[[CorpusView], object]:
+def _spec_loader(settings: Settings, database: Database) -> SpecLoader:
     copy = settings.snapshot_path
-    specs = SpecLoader(database, copies=SpecCopies(copy and copy.with_name(f"{copy.name}.specs")))
-    return lambda view: specs.prepare(view.spec_id, fingerprint=view.fingerprint)
+    return SpecLoader(database, copies=SpecCopies(copy and copy.with_name(f"{copy.name}.specs")))
 
 
 def _hmac_key(settings: Settings) -> bytes | None:

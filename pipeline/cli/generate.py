@@ -50,6 +50,9 @@ def generate(
     return_token_ids: Annotated[
         bool, typer.Option("--return-token-ids", help="With --json: the ids of prompt and answer, too.")
     ] = False,
+    spec: Annotated[
+        str | None, typer.Option(metavar="SPEC", help="Token spec; by default the corpus' active one.")
+    ] = None,
 ) -> None:
     """Answer a question with the configured engine."""
     budget = call.settings.max_context_tokens if max_context_tokens is None else max_context_tokens
@@ -62,6 +65,7 @@ def generate(
             order=order,
             where=parse_filter(where or []),
             score_threshold=score_threshold,
+            spec=spec,
         ),
         max_tokens=max_tokens,
         temperature=temperature,

@@ -42,6 +42,9 @@ def retrieve(
     prompt: Annotated[
         bool, typer.Option("--prompt", help="Show the ids of the whole prompt, question and all; no engine is needed.")
     ] = False,
+    spec: Annotated[
+        str | None, typer.Option(metavar="SPEC", help="Token spec; by default the corpus' active one.")
+    ] = None,
 ) -> None:
     """Answer a question with the token ids of its context."""
     request = RetrieveRequest(
@@ -53,6 +56,7 @@ def retrieve(
         where=parse_filter(where or []),
         score_threshold=score_threshold,
         include_prompt=prompt,
+        spec=spec,
     )
     with call.database() as database:
         answer = asyncio.run(_ask(call.settings, database, request))

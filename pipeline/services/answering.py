@@ -39,8 +39,10 @@ from pipeline.services.own_search import OwnSearcher, OwnVectorDatabase
 from pipeline.services.presenting import cache_object, retrieved_object
 from pipeline.services.presenting_generation import generated_object
 from pipeline.services.retrieving import Retrieved, Retriever, RetrieveRequest
+from pipeline.services.spec_loading import SpecLoader
 from pipeline.settings import Settings, load_settings
 from pipeline.token_cache import L1Cache, TokenCache
+from pipeline.tokenizers import load_spec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -154,6 +156,7 @@ class TokenCachedRAG:
             auditor=Auditor(searcher, switch=self._switch, sample=AuditSample(every=settings.audit_every)),
             max_query_bytes=settings.max_query_bytes,
             caching_percent=settings.token_caching_percent if is_on else 0,
+            load=load_spec if database is None else SpecLoader(database).load,
         )
         self._generation = GenerationService(self._retriever, client, handshake=settings.engine_handshake)
         self._facts = CacheFacts(

@@ -115,7 +115,22 @@ class Retriever:
         auditor: Auditor,
         max_query_bytes: int,
         caching_percent: int = 100,
+        load: Callable[[str], TokenSpec] = load_spec,
     ) -> None:
+        """Remember what is needed.
+
+        Args:
+            searcher: Finds passages.
+            embedder: Embeds questions.
+            cache: Holds entries.
+            configuration: Corpora and their active specs.
+            switch: Says where an audit switched caching off.
+            auditor: Compares a sample of prompts with the reference.
+            max_query_bytes: Longest question.
+            caching_percent: Share of questions that use the cache.
+            load: Loads a spec that a question names beside the active one; called in a thread, may ask SQL.
+        """
+        self._load_spec = load
         self._searcher = searcher
         self._embedder = embedder
         self._cache = cache
@@ -136,8 +151,9 @@ class Retriever:
         Raises:
             NotFound: There is no such corpus.
             InvalidInput: There is no such spec.
+            Unavailable: The spec is not the corpus' active one, was not used before, and SQL is away.
         """
-        return _spec(await self._configuration.corpus(request.corpus), request)
+        return await self._spec(await self._configuration.corpus(request.corpus), request)
 
     async def retrieve(self, request: RetrieveRequest) -> Retrieved:
         """Answer one question.
@@ -152,7 +168,7 @@ class Retriever:
         with TRACER.start_as_current_span("token_cached_rag.retrieve_tokens") as span:
             began = time.perf_counter()
             view = await self._configuration.corpus(request.corpus)
-            spec = _spec(view, request)
+            spec = await self._spec(view, request)
             self._check_embedder(view)
             timings = Timings()
             may_use_entries = self._switch.allows(view, spec.spec_id)
@@ -179,6 +195,12 @@ class Retriever:
                 }
             )
             return answer
+
+    async def _spec(self, view: CorpusView, request: RetrieveRequest) -> TokenSpec:
+        """Return the spec to answer with; the corpus' own was prepared with the configuration."""
+        if request.spec is not None and request.spec != view.spec_id:
+            return await asyncio.to_thread(self._load_spec, request.spec)
+        return prepared_spec(view.fingerprint) or load_spec(view.spec_id)
 
     def _check(self, request: RetrieveRequest) -> None:
         if not request.query.strip():
@@ -310,13 +332,6 @@ class Retriever:
 
     def _is_sampled(self) -> bool:
         return self._caching_percent >= 100 or random.random() * 100 < self._caching_percent
-
-
-def _spec(view: CorpusView, request: RetrieveRequest) -> TokenSpec:
-    """Return the spec to answer with; the corpus' own was prepared with the configuration."""
-    if request.spec is not None and request.spec != view.spec_id:
-        return load_spec(request.spec)
-    return prepared_spec(view.fingerprint) or load_spec(view.spec_id)
 
 
 def _encode_all(spec: TokenSpec, texts: Mapping[bytes, str]) -> dict[bytes, Entry]:

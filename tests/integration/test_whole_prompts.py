@@ -188,3 +188,26 @@ def test_an_answer_that_the_audits_switch_keeps_from_the_cache_is_no_hit(world: 
     eventually(is_switched)
     assert {passage["source"] for passage in asked[-1]["passages"]} == {"off"}
     assert asked[-1]["prompt_token_ids"] == hit["prompt_token_ids"]
+
+
+def test_a_question_can_name_another_spec_whose_entries_are_written_back(world: ApiWorld) -> None:
+    asked = {"spec": "cl100k_base/plain", "include_text": True, "include_prompt": True}
+    first = world.retrieve("plain", QUESTION, **asked)
+    assert first["metadata"]["spec"] == "cl100k_base/plain"
+    assert first["passages"]
+    assert first["prompt_token_ids"] == official("cl100k_base").encode_ordinary(first["prompt_text"])
+    assert not first["metadata"]["cache_hit"], "nobody filled it for this corpus"
+    again = eventually(lambda: _hit(world.retrieve("plain", QUESTION, **asked)))
+    assert again["prompt_token_ids"] == first["prompt_token_ids"]
+    assert world.retrieve("plain", QUESTION)["metadata"]["spec"] == PLAIN
+
+
+def test_a_spec_that_is_not_there_is_refused(world: ApiWorld) -> None:
+    body = {"corpus": "plain", "query": QUESTION, "spec": "nobodys/plain"}
+    refused = world.client.post("/v1/retrieve", json=body)
+    assert refused.status_code == 422
+    assert "nobodys/plain" in refused.json()["detail"]
+
+
+def _hit(answer: dict[str, Any]) -> dict[str, Any] | None:
+    return answer if answer["metadata"]["cache_hit"] else None
