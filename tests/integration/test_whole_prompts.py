@@ -198,6 +198,7 @@ def test_a_question_can_name_another_spec_whose_entries_are_written_back(world: 
     assert first["prompt_token_ids"] == official("cl100k_base").encode_ordinary(first["prompt_text"])
     assert not first["metadata"]["cache_hit"], "nobody filled it for this corpus"
     again = eventually(lambda: _hit(world.retrieve("plain", QUESTION, **asked)))
+    assert again is not None
     assert again["prompt_token_ids"] == first["prompt_token_ids"]
     assert world.retrieve("plain", QUESTION)["metadata"]["spec"] == PLAIN
 
