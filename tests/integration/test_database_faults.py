@@ -131,17 +131,17 @@ def test_a_lock_that_outlasts_a_jobs_time_costs_no_document_an_attempt(
     assert (job(postgres_database, pending.pk).attempts, job(postgres_database, pending.pk).deliveries) == (0, 0)
 
 
-def test_a_missing_table_is_no_documents_fault(database: Database) -> None:
-    ingestion(database).put(CORPUS, [source("a")])
+def test_a_missing_table_is_no_documents_fault(sqlite_database: Database) -> None:
+    ingestion(sqlite_database).put(CORPUS, [source("a")])
     rename = "ALTER TABLE {} RENAME TO {}"
-    with database.write() as connection:
+    with sqlite_database.write() as connection:
         connection.execute(text(rename.format("point_intents", "elsewhere")))
-    worker = InMemoryWorker(database)
+    worker = InMemoryWorker(sqlite_database)
     assert worker.run_all() == ["unavailable"]
-    assert is_untouched(database)
-    with database.write() as connection:
+    assert is_untouched(sqlite_database)
+    with sqlite_database.write() as connection:
         connection.execute(text(rename.format("elsewhere", "point_intents")))
-    run_until_served(database, worker)
+    run_until_served(sqlite_database, worker)
 
 
 def test_a_demoted_primary_is_unavailable_once_and_left_at_once(
@@ -255,6 +255,7 @@ def test_a_database_that_does_not_exist_is_named(postgres_server: PostgresServer
     assert 'database "no_such_database" does not exist' in operator_sentence(refused.value)
 
 
+@pytest.mark.long
 def test_sessions_that_end_at_any_point_cost_no_document_anything(postgres_database: Database) -> None:
     over = threading.Event()
     worker = InMemoryWorker(postgres_database)

@@ -18,7 +18,7 @@ from tests.support.processes import Processes
 from tests.support.write_path import CORPUS, InMemoryWorker, at_once, ingestion, source
 
 WRITERS = 4
-WRITES = 20
+WRITES = 10
 
 
 @pytest.fixture

@@ -122,7 +122,7 @@ def test_settings_show_no_password() -> None:
 
 PROCESSES = [
     pytest.param(["pipeline.cli", "status"], id="command"),
-    pytest.param(["celery", "-A", "workers.main", "worker"], id="worker"),
+    pytest.param(["celery", "-A", "workers.main", "worker"], id="worker", marks=pytest.mark.long),
     pytest.param(["workers.dispatcher"], id="dispatcher", marks=pytest.mark.long),
     pytest.param(["celery", "-A", "workers.main", "flower"], id="flower", marks=pytest.mark.long),
     pytest.param(["api"], id="api", marks=pytest.mark.long),
