@@ -24,8 +24,7 @@ def api(processes: Processes, tmp_path: Path) -> LonelyApi:
 
 def test_a_database_that_is_not_upgraded_ends_it_with_one_sentence(api: LonelyApi) -> None:
     process = api.launch()
-    assert process.wait(timeout_s=30) == 1
-    (line,) = process.log().splitlines()
+    line = api.refusal(process)
     assert "forefill db upgrade" in line
     assert "Traceback" not in process.log()
 
@@ -33,8 +32,7 @@ def test_a_database_that_is_not_upgraded_ends_it_with_one_sentence(api: LonelyAp
 def test_an_address_that_others_can_reach_is_refused(api: LonelyApi) -> None:
     api.upgrade()
     process = api.launch(FOREFILL_API_HOST="0.0.0.0")
-    assert process.wait(timeout_s=30) == 1
-    (line,) = process.log().splitlines()
+    line = api.refusal(process)
     assert "loopback" in line
 
 
@@ -139,6 +137,6 @@ def test_a_validation_ends_when_its_caller_leaves_and_the_next_one_begins(api: L
         eventually(lambda: next_one() == 503, timeout_s=30)
         eventually(lambda: len(process.children()) == 1, timeout_s=30)
     eventually(lambda: next_one() == 422, timeout_s=30)
-    assert process.children() == []
+    eventually(lambda: process.children() == [])
     assert "Traceback" not in process.log()
     assert httpx.get(f"{api.url}/v1/specs", verify=NO_TLS).json()["specs"] == []

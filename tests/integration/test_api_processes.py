@@ -123,8 +123,7 @@ def test_one_that_cannot_start_ends_all_with_its_reason(api: LonelyApi, processe
 
 def test_a_database_that_is_not_upgraded_is_said_once(api: LonelyApi) -> None:
     parent = api.launch(**TWO)
-    assert parent.wait(timeout_s=30) == 1
-    (line,) = parent.log().splitlines()
+    line = api.refusal(parent)
     assert "forefill db upgrade" in line
 
 
@@ -132,8 +131,7 @@ def test_a_database_that_is_not_upgraded_is_said_once(api: LonelyApi) -> None:
 def test_a_port_that_others_serve_is_refused(api: LonelyApi, first: str) -> None:
     api.start(FOREFILL_API_PROCESSES=first)
     second = api.launch(**TWO)
-    assert second.wait(timeout_s=30) == 1
-    (line,) = second.log().splitlines()
+    line = api.refusal(second)
     assert f"cannot listen on 127.0.0.1:{api.port}" in line
 
 

@@ -58,6 +58,14 @@ class LonelyApi:
         """Start it, and wait for nothing."""
         return self._processes.start_module("api", env={**self.environment, **environment})
 
+    def refusal(self, process: Process) -> str:
+        """Wait until a process has refused to start, and return what it says beside which version it is."""
+        assert process.wait(timeout_s=60) == 1
+        first, *rest = process.log().splitlines()
+        assert '"event": "process.started"' in first
+        (sentence,) = rest
+        return sentence
+
     def start(self, **environment: str) -> Process:
         """Upgrade its database, start it, and wait until it answers."""
         self.upgrade()
