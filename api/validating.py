@@ -4,8 +4,9 @@ A validation lives as long as its caller waits for it. Who leaves takes it along
 """
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TypeVar
 
@@ -61,12 +62,21 @@ class Validation:
     async def _validate(self, new: NewSpec, corpus_texts: Sequence[str], seed: int) -> ValidationReport:
         limit_s = _BASE_TIMEOUT_S + _TIMEOUT_S_PER_CONTEXT * self._contexts
         with anyio.move_on_after(limit_s) as self._scope:
+            await self._start_process()
             if not self._is_abandoned:
                 work = partial(_validate_here, new, corpus_texts, seed, self._contexts)
                 return await anyio.to_process.run_sync(work, cancellable=True)
         if self._is_abandoned:
             raise ClientDisconnect
         raise InvalidInput(f"validating took over {limit_s:,.0f} s", item="tokenizer_json")
+
+    async def _start_process(self) -> None:
+        """Have a process that the next call takes; its start is not cancelled, since anyio would leave it running."""
+        with CancelScope(shield=True):
+            await anyio.to_process.run_sync(_nothing)
+            if self._is_abandoned:
+                with suppress(anyio.BrokenWorkerProcess):  # it ends instead of answering
+                    await anyio.to_process.run_sync(os._exit, 0)
 
 
 async def while_wanted(request: Request, work: Callable[[Validation], T], *, contexts: int) -> T:
@@ -97,6 +107,10 @@ async def _one_at_a_time() -> AsyncIterator[None]:
         raise Unavailable("another spec is being validated", service="specs", retry_after_s=10.0)
     async with _lock:
         yield
+
+
+def _nothing() -> None:
+    """Be called in the process."""
 
 
 def _validate_here(new: NewSpec, corpus_texts: Sequence[str], seed: int, contexts: int) -> ValidationReport:

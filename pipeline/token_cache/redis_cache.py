@@ -8,6 +8,7 @@ the tag over the key would show it).
 import asyncio
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any, Self
 
 import redis
@@ -92,9 +93,13 @@ class RedisTokenWriter:
 
     def write(self, fingerprint: str, pairs: Iterable[PassageEntry]) -> int:
         """See `TokenWriter.write`: one MSET a batch under policy `none`, one pipeline of SET EX with a life time."""
-        self._rights.require(self._mark())
         encoded = encode_pairs(fingerprint, pairs, self._hmac_key, self._dictionary_for(fingerprint))
-        some = batches(encoded, max_bytes=self._max_batch_bytes)
+        rest = batches(encoded, max_bytes=self._max_batch_bytes)
+        first = next(rest, None)
+        if first is None:
+            return 0  # a deletion has nothing to write: it does not wait for a cache that is away
+        self._rights.require(self._mark())
+        some = chain((first,), rest)
         return self._write_all(some) if self._ttl_s is None else self._write_expiring(some, self._ttl_s)
 
     def read(self, fingerprint: str, passage_keys: Sequence[bytes]) -> list[Found]:
