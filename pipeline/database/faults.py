@@ -48,7 +48,7 @@ MEANINGS: Mapping[Fault, Meaning] = {
     Fault.BUSY: Meaning("the database is busy", 1.0),
     Fault.READ_ONLY: Meaning("the database refuses writes: it is read-only", 2.0, renews_pool=True),
     Fault.NO_ROOM: Meaning("the database refuses more: disk, memory or connections are used up", 2.0),
-    Fault.REFUSED: Meaning("the database refuses this login or what it asks for", 5.0, renews_pool=True),
+    Fault.REFUSED: Meaning("the database cannot be opened or used with these settings", 5.0, renews_pool=True),
     Fault.LOST: Meaning("the database is unreachable", 1.0, renews_pool=True),
     Fault.BROKEN: Meaning("the database reports a fault of its own or of its disk", 5.0, renews_pool=True),
 }

@@ -71,6 +71,7 @@ def test_what_is_not_json_or_would_be_lost_is_refused(body: bytes) -> None:
         (b'{"k": 1, "k": 1}', "has the key 'k' twice"),
         (b'"\xff"', "holds bytes that are not UTF-8"),
         (b"[" * 300 + b"]" * 300, f"is nested more than {MAX_JSON_DEPTH} deep"),
+        (b'["]\\"[",' * 9_999 + b'{"k":[1]}' + b"]" * 9_999, f"is nested more than {MAX_JSON_DEPTH} deep"),
     ],
 )
 def test_the_document_that_holds_what_is_refused_is_named(metadata: bytes, reason: str) -> None:
@@ -79,6 +80,12 @@ def test_the_document_that_holds_what_is_refused_is_named(metadata: bytes, reaso
         with pytest.raises(InvalidInput) as caught:
             read_json(body)
         assert (str(caught.value), caught.value.item) == (f"document 'guilty' {reason}", "guilty")
+
+
+@pytest.mark.parametrize("body", [b"[" * 9_999, b"[" * 9_999 + b"]" * 9_998, b"[" * 9_999 + b"]" * 9_999 + b'"' * 99])
+def test_what_is_deep_and_unfinished_is_no_json(body: bytes) -> None:
+    with pytest.raises(InvalidInput, match=r"^is not JSON"):
+        read_json(body)
 
 
 def test_the_largest_numbers_and_what_only_looks_too_large_are_read() -> None:
