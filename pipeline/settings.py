@@ -260,7 +260,7 @@ def _check_places(places: str, *, needed: bool) -> None:
     for place in places.split(","):
         match = _PLACE.fullmatch(place)
         if match is None or int(match[1] or 1) not in range(1, _MAX_PORT + 1):
-            raise ValueError(f"its port is no number from 1 to {_MAX_PORT}; {_PASSWORD_HINT}")
+            raise ValueError(f"its host or port cannot be read (a port is 1 to {_MAX_PORT}); {_PASSWORD_HINT}")
         if needed and not place.partition(":")[0]:
             raise ValueError("it names no host")
 
@@ -296,7 +296,7 @@ def load_settings(data_dir: Path | None = None) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = "FOREFILL_" + ".".join(str(part) for part in first["loc"]).upper()
-        sentence = first["msg"].removeprefix("Value error, ")
+        sentence = first["msg"].removeprefix("Value error, ").replace("Input should", "it should", 1)
     except (OSError, UnicodeDecodeError, SettingsError) as error:
         name = " and ".join(str(file) for file in files)
         sentence = f"cannot be read as UTF-8 text with one NAME=VALUE a line ({type(error).__name__})"
