@@ -30,3 +30,8 @@ POSTGRES_WHEN_THERE_IS_TIME = pytest.mark.parametrize(
     "database_url", ["sqlite", pytest.param("postgres", marks=pytest.mark.long)], indirect=True
 )
 """For long stories whose every statement integration tests run on both databases."""
+
+SQLITE_WHEN_THERE_IS_TIME = pytest.mark.parametrize(
+    "database_url", [pytest.param("sqlite", marks=pytest.mark.long), "postgres"], indirect=True
+)
+"""For those that are about several writers at once."""

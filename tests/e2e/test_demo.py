@@ -38,6 +38,7 @@ def start_demo(processes: Processes) -> Process:
     return processes.start([sys.executable, "-m", "demo"], name="demo", cwd=ROOT)
 
 
+@pytest.mark.long  # `make demo` is the same
 def test_the_demo_holds_what_it_claims_and_leaves_nothing_behind(processes: Processes) -> None:
     demo = start_demo(processes)
     assert demo.wait(timeout_s=170) == 0, demo.tail()
@@ -56,6 +57,7 @@ def test_the_demo_holds_what_it_claims_and_leaves_nothing_behind(processes: Proc
     assert not Path(_folder(said)).exists()
 
 
+@pytest.mark.long
 def test_a_demo_that_is_told_to_end_stops_everything(processes: Processes) -> None:
     demo = start_demo(processes)
     demo.wait_for_output("ready after", timeout_s=90)

@@ -9,6 +9,7 @@ import pytest
 from pipeline.documents.readers import SourceDocument
 from pipeline.errors import Unavailable
 from pipeline.factory import open_ingestion
+from tests.e2e.conftest import SQLITE_WHEN_THERE_IS_TIME
 from tests.support import sample
 from tests.support.oracle import Published, check_published
 from tests.support.polling import eventually
@@ -25,6 +26,7 @@ def test_a_killed_prefork_child(sqlite_stack: Stack) -> None:
     )
 
 
+@SQLITE_WHEN_THERE_IS_TIME
 def test_a_killed_worker(stack: Stack) -> None:
     def kill(stack: Stack, worker: Process, _dispatcher: Process) -> None:
         worker.kill()

@@ -58,7 +58,7 @@ def test_a_tokenizer_that_hangs_is_interrupted_and_its_document_put_off_until_it
     _assert_others_were_served_first(stack)
 
 
-@pytest.mark.parametrize("mark", [hostile_worker.DEAF, hostile_worker.LOCKED])
+@pytest.mark.parametrize("mark", [pytest.param(hostile_worker.DEAF, marks=pytest.mark.long), hostile_worker.LOCKED])
 def test_a_tokenizer_that_hears_no_signal_is_killed_and_its_document_named_by_the_breadcrumb(
     impatient_stack: Stack, mark: str
 ) -> None:

@@ -6,6 +6,7 @@ import time
 import httpx
 
 from pipeline.jobs.presence import list_workers
+from tests.e2e.conftest import POSTGRES_WHEN_THERE_IS_TIME
 from tests.support import sample
 from tests.support.oracle import Published, check_published
 from tests.support.polling import eventually
@@ -15,6 +16,7 @@ from tests.unit.tokenizers.reference import official
 CORPUS = "python-docs"
 
 
+@POSTGRES_WHEN_THERE_IS_TIME
 def test_the_sample_corpus_is_filled_ahead_of_time_and_every_question_hits_with_exact_ids(stack: Stack) -> None:
     stack.start_worker()
     stack.start_dispatcher()

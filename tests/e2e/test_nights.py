@@ -8,6 +8,7 @@ from pipeline.database import now_ms
 from pipeline.jobs.run_reports import RunReport, list_runs
 from pipeline.jobs.tables import ScheduleRow
 from pipeline.services.nominal_times import latest_nominal
+from tests.e2e.conftest import SQLITE_WHEN_THERE_IS_TIME
 from tests.support import sample
 from tests.support.polling import eventually
 from tests.support.stack import Stack
@@ -18,6 +19,7 @@ CRON, ZONE = "0 2 * * *", "Europe/Berlin"
 DAY_MS = 86_400_000
 
 
+@SQLITE_WHEN_THERE_IS_TIME
 def test_three_dispatchers_and_two_beats_make_one_run_of_a_night(stack: Stack, tmp_path: Path) -> None:
     stack.start_worker()
     first = stack.start_dispatcher()

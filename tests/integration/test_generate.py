@@ -198,7 +198,12 @@ def test_an_engine_that_is_down_is_503_in_both_forms(world: ApiWorld) -> None:
 
 @pytest.mark.parametrize(
     ("fault", "sentence"),
-    [("error_event", "the engine answered 500"), ("reset", "broke off"), ("end_early", "broke off"), ("stall", "no next token")],
+    [
+        ("error_event", "the engine answered 500"),
+        ("reset", "broke off"),
+        ("end_early", "broke off"),
+        ("stall", "no next token"),
+    ],
 )
 def test_a_stream_that_fails_ends_in_an_error_event(
     vllm: TestClient, engine: FakeEngine, fault: Any, sentence: str

@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline.database import Database, create_database_engine
 from pipeline.services.schema import upgrade
+from tests.support.command_server import run_command
 from tests.support.processes import forefill_command
 
 _PEAK = """
@@ -34,15 +35,7 @@ class Commands:
         self, *arguments: str, stdin: bytes = b"", env: Mapping[str, str] | None = None, timeout_s: float = 60.0
     ) -> "subprocess.CompletedProcess[str]":
         """Run a command to its end."""
-        done = subprocess.run(
-            [*forefill_command(), *arguments],
-            input=stdin,
-            capture_output=True,
-            env=self._environment(env),
-            cwd=self.folder,
-            timeout=timeout_s,
-            check=False,
-        )
+        done = run_command(arguments, env=self._environment(env), cwd=self.folder, stdin=stdin, timeout_s=timeout_s)
         return subprocess.CompletedProcess(arguments, done.returncode, done.stdout.decode(), done.stderr.decode())
 
     def answer(self, *arguments: str, stdin: bytes = b"", code: int = 0) -> dict[str, Any]:

@@ -18,7 +18,7 @@ class DeadlineExceededError(AssertionError):
 def eventually(
     predicate: Callable[[], T],
     *,
-    timeout_s: float = 10.0,
+    timeout_s: float = 60.0,
     describe: str | Callable[[], str] = "",
     tolerate: tuple[type[Exception], ...] = (),
 ) -> T:
@@ -55,7 +55,7 @@ def eventually(
 async def eventually_async(
     predicate: Callable[[], Awaitable[T]],
     *,
-    timeout_s: float = 10.0,
+    timeout_s: float = 60.0,
     describe: str | Callable[[], str] = "",
     tolerate: tuple[type[Exception], ...] = (),
 ) -> T:

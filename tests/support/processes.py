@@ -21,6 +21,7 @@ from typing import Any, Self
 import psutil
 
 from tests.support import tether
+from tests.support.command_server import run_command
 from tests.support.polling import eventually
 
 MARK = "FOREFILL_TEST_RUN"
@@ -78,7 +79,7 @@ class Process:
         except psutil.NoSuchProcess:
             return []
 
-    def wait(self, *, timeout_s: float = 20.0) -> int:
+    def wait(self, *, timeout_s: float = 60.0) -> int:
         """Wait for the end and return the exit code.
 
         Raises:
@@ -89,7 +90,7 @@ class Process:
         except subprocess.TimeoutExpired as error:
             raise AssertionError(f"still running after {timeout_s:g} s: {self.tail()}") from error
 
-    def wait_until(self, ready: Callable[[], object], *, timeout_s: float = 20.0) -> None:
+    def wait_until(self, ready: Callable[[], object], *, timeout_s: float = 60.0) -> None:
         """Poll until `ready()` is truthy; fail at once, with the logs, when the process ends before."""
 
         def look() -> bool:
@@ -99,7 +100,7 @@ class Process:
 
         eventually(look, timeout_s=timeout_s, describe=lambda: f"ready: {self.tail()}", tolerate=(OSError,))
 
-    def wait_for_output(self, pattern: str, *, timeout_s: float = 20.0) -> re.Match[str]:
+    def wait_for_output(self, pattern: str, *, timeout_s: float = 60.0) -> re.Match[str]:
         """Wait until either output matches the regular expression and return the match (standard output first)."""
         found: list[re.Match[str]] = []
 
@@ -112,7 +113,7 @@ class Process:
         self.wait_until(look, timeout_s=timeout_s)
         return found[-1]
 
-    def wait_for_json(self, key: str, *, timeout_s: float = 30.0) -> dict[str, Any]:
+    def wait_for_json(self, key: str, *, timeout_s: float = 60.0) -> dict[str, Any]:
         """Wait for a line of standard output that is a JSON object holding `key` and return the object."""
         found: list[dict[str, Any]] = []
 
@@ -132,7 +133,7 @@ class Process:
         """Send a signal to this process only, not to its group."""
         self._popen.send_signal(signal_number)
 
-    def terminate(self, *, timeout_s: float = 20.0) -> int:
+    def terminate(self, *, timeout_s: float = 60.0) -> int:
         """SIGTERM, then wait; return the exit code."""
         self.send(signal.SIGTERM)
         return self.wait(timeout_s=timeout_s)
@@ -241,9 +242,9 @@ class Processes:
         self, *arguments: str, env: Mapping[str, str] | None = None, timeout_s: float = 60.0
     ) -> "subprocess.CompletedProcess[str]":
         """Run `forefill arguments…` to its end and return exit code, standard output and standard error as text."""
-        process = self.start_forefill(*arguments, env=env)
-        code = process.wait(timeout_s=timeout_s)
-        return subprocess.CompletedProcess(arguments, code, process.output(), process.log())
+        own = {**os.environ, **(env or {}), MARK: self._mark}
+        done = run_command(arguments, env=own, cwd=None, stdin=b"", timeout_s=timeout_s)
+        return subprocess.CompletedProcess(arguments, done.returncode, done.stdout.decode(), done.stderr.decode())
 
     def alive(self) -> list[psutil.Process]:
         """Every living process that was started here, directly or not, wherever it has moved since."""

@@ -15,7 +15,7 @@ from tests.unit.context.builders import all_found
 from tests.unit.context.test_shared_corpora import texts_of
 
 NO_LIMIT = 2**31
-SHORT_CONTEXTS = 20_000
+SHORT_CONTEXTS = 4_000
 LONG_CONTEXTS = 24_000
 LONG_CHUNKS = range(1, 8)
 """Seven chunks of six specs are 1,008,000 contexts."""
@@ -38,7 +38,7 @@ def is_taken(spec: TokenSpec, text: str) -> bool:
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("spec_id", REAL_SPECS)
-def test_twenty_thousand_generated_contexts_have_no_wrong_id(spec_id: str) -> None:
+def test_thousands_of_generated_contexts_have_no_wrong_id(spec_id: str) -> None:
     report = validate_spec(real_spec(spec_id), contexts=SHORT_CONTEXTS, seed=0, corpus_texts=real_passages())
     assert (report.contexts, report.unsafe_passages) == (SHORT_CONTEXTS, 0)
 
@@ -53,10 +53,12 @@ def test_a_million_generated_contexts_have_no_wrong_id(spec_id: str, chunk: int)
 
 
 @pytest.mark.parametrize("spec_id", REAL_SPECS)
-@pytest.mark.parametrize("name", ["xquad", "blns"])
-def test_every_real_text_has_reference_ids_in_a_prompt(spec_id: str, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "every"), [("xquad", 5), ("blns", 1), pytest.param("xquad", 1, marks=pytest.mark.long)]
+)
+def test_real_texts_have_reference_ids_in_a_prompt(spec_id: str, name: str, every: int) -> None:
     spec = real_spec(spec_id)
-    texts = [text.strip() for text in texts_of(f"{name}/docs.jsonl") if text.strip()]
+    texts = [text.strip() for text in texts_of(f"{name}/docs.jsonl")[::every] if text.strip()]
     passages = [text for text in texts if is_taken(spec, text)]
     assert len(texts) - len(passages) == (1 if (name, spec_id) == ("blns", "smollm2/chatml") else 0)
     for start in range(0, len(passages), 5):

@@ -102,7 +102,7 @@ def panic(_ids: TokenIds) -> TokenIds:
 
 @pytest.mark.parametrize("vocabulary", VOCABULARIES)
 def test_generated_texts_have_the_ids_of_the_reference(vocabulary: str) -> None:
-    assert_same(vocabulary, count=20_000, seed=1)
+    assert_same(vocabulary, count=8_000, seed=1)
 
 
 @pytest.mark.long
@@ -124,9 +124,11 @@ def assert_same(vocabulary: str, *, count: int, seed: int) -> None:
 
 
 @pytest.mark.parametrize("vocabulary", VOCABULARIES)
-@pytest.mark.parametrize("name", ["xquad", "blns", "python_docs"])
-def test_real_texts_have_the_ids_of_the_reference(vocabulary: str, name: str) -> None:
-    texts = [text for file in ("docs", "queries") for text in texts_of(f"{name}/{file}.jsonl")]
+@pytest.mark.parametrize(
+    ("name", "every"), [("xquad", 5), ("blns", 1), ("python_docs", 3), pytest.param("xquad", 1, marks=pytest.mark.long)]
+)
+def test_real_texts_have_the_ids_of_the_reference(vocabulary: str, name: str, every: int) -> None:
+    texts = [text for file in ("docs", "queries") for text in texts_of(f"{name}/{file}.jsonl")[::every]]
     texts += [text[start : start + 2000] for text in texts for start in range(0, len(text), 2000)]
     assert twin(vocabulary).first_difference(texts) is None
 
