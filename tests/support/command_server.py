@@ -62,7 +62,7 @@ def _address() -> str:
         [sys.executable, "-c", f"from {__name__} import main; main()", address], stdin=subprocess.PIPE, env=clean
     )
     atexit.register(_stop, process, Path(folder))
-    eventually(lambda: os.path.exists(address), timeout_s=60, describe="the server of commands")  # noqa: PTH110
+    eventually(lambda: os.path.exists(address), timeout_s=60, describe="the server of commands")  # noqa: PTH110  # a string, as above
     return address
 
 
