@@ -160,7 +160,8 @@ def _describe(error: Mapping[str, Any]) -> tuple[str, str]:
         place += f"[{part}]" if isinstance(part, int) else f".{part}" if place else str(part)
     if error["type"] == "missing" and not place:
         return "", "the body is missing"
-    return place or str(error["loc"][0]), _sentence(str(error["msg"]))
+    message = error["ctx"]["error"] if error["type"] == "value_error" else error["msg"]
+    return place or str(error["loc"][0]), _sentence(str(message))
 
 
 def _sentence(message: str) -> str:

@@ -103,7 +103,8 @@ def _show(overview: Overview, output: Output) -> None:
     output.line()
     for worker in overview.workers:
         output.line(f"worker {worker.name}: {worker.concurrency} children on {', '.join(worker.queues)}")
-    output.line(f"dispatcher {overview.dispatcher or 'none: start `forefill dispatcher`'}")
+    otherwise = "unknown" if "database" in overview.problems else "none: start `forefill dispatcher`"
+    output.line(f"dispatcher {overview.dispatcher or otherwise}")
     for name, at in overview.next_runs.items():
         output.line(f"next run of {name} {time_text(at)}")
     for run in overview.runs:

@@ -5,6 +5,7 @@ of work may be repeated, and no document is charged. Only class 22 and 23 (a val
 a document holds. What is left is a statement that does not fit the schema: a deployment's fault, or ours.
 """
 
+import re
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -112,6 +113,7 @@ _STATELESS: Mapping[str, Fault] = {
 
 _PRIMARY_CODE = 0xFF
 _MAX_REASON_CHARACTERS = 300
+_LONG_SECRET = 6
 
 
 def fault_of(error: DBAPIError) -> Fault:
@@ -155,7 +157,9 @@ def reason_of(error: DBAPIError, *, secrets: frozenset[str] = frozenset()) -> st
     text = getattr(diagnosis, "message_primary", None) or str(error.orig)
     line = "; ".join(part.strip() for part in text.splitlines() if part.strip())
     for secret in sorted(secrets, key=len, reverse=True):
-        line = line.replace(secret, "***")
+        # A short one is in many a word; it is a secret only where it stands alone.
+        shown = re.escape(secret) if len(secret) >= _LONG_SECRET else rf"(?<!\w){re.escape(secret)}(?!\w)"
+        line = re.sub(shown, "***", line)
     if len(line) > _MAX_REASON_CHARACTERS:
         line = f"{line[:_MAX_REASON_CHARACTERS]}…"
     return line

@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from pipeline.database import Database
 from pipeline.documents.access import ApiKey, list_keys
 from pipeline.documents.corpora import filled_specs, list_corpora
-from pipeline.errors import ForefillError, NotFound, Unavailable
+from pipeline.errors import ForefillError, InvalidInput, NotFound, Unavailable
 from pipeline.telemetry.logs import get_logger
 
 _log = get_logger(__name__)
@@ -132,6 +132,7 @@ class ConfigurationSource:
         self._copy = copy
         self._prepare = prepare
         self._current: Configuration | None = None
+        self._mistake: ForefillError | None = None  # why the last look failed, if it was its user's
         self._access: Access | None = None
         self._refused: dict[str, str] = {}  # why, by name of the corpora whose spec never could be prepared
         self._kept: Configuration | None = None
@@ -149,8 +150,12 @@ class ConfigurationSource:
 
         Raises:
             Unavailable: There has been none yet.
+            InvalidInput: So it is, and waiting will not help: what this process was given names what does not exist.
+            NotFound: As before.
         """
         if self._current is None:
+            if self._mistake is not None:
+                raise self._mistake
             raise Unavailable("the configuration was not read yet", service="database")
         return self._current
 
@@ -205,6 +210,7 @@ class ConfigurationSource:
             try:
                 fresh = await self._in_thread(self._load)
             except (ForefillError, SQLAlchemyError) as error:
+                self._mistake = error if isinstance(error, InvalidInput | NotFound) else None
                 _log.warning("configuration.not_refreshed", error=str(error))
                 return
             await self._take_over(fresh)

@@ -14,7 +14,7 @@ import pytest
 import redis.asyncio
 
 from pipeline import TokenCachedRAG
-from pipeline.errors import ConfigurationError, Conflict
+from pipeline.errors import ConfigurationError, Conflict, InvalidInput
 from pipeline.factory import open_index_searcher
 from pipeline.generation import MockClient
 from tests.support.api_world import ApiWorld, open_api_world
@@ -250,6 +250,14 @@ async def test_a_search_of_ones_own_that_finds_nothing_leaves_the_frame_and_need
     assert (ids, facts["cache_hit"], facts["doc_count"], facts["token_count"]) == ([], False, 0, 0)
     answer = await rag.generate_with_rag(QUESTION)
     assert (answer["context_tokens"], answer["prompt_token_ids"]) == (0, prompt_of())
+    await rag.close()
+
+
+@pytest.mark.usefixtures("own_servers")
+async def test_a_spec_that_does_not_exist_is_said_by_its_name() -> None:
+    rag = TokenCachedRAG(Library(), MockClient(), None, spec="nope/none")
+    with pytest.raises(InvalidInput, match="nope/none"):
+        await rag.retrieve_tokens(QUESTION)
     await rag.close()
 
 

@@ -150,7 +150,7 @@ QUESTIONS = [
     Bad("no question", 422, "POST", "/v1/retrieve", {"corpus": "known"}, says="query"),
     Bad("an empty question", 422, "POST", "/v1/retrieve", ask(query="  "), says="query"),
     Bad("a question over the limit", 422, "POST", "/v1/retrieve", ask(query="x" * 1025), says="1,024"),
-    Bad("a question with NUL", 422, "POST", "/v1/retrieve", ask(query="a\0b"), says="query"),
+    Bad("a question with NUL", 422, "POST", "/v1/retrieve", ask(query="a\0b"), says="query: holds a NUL"),
     Bad("a question with a lone surrogate", 422, "POST", "/v1/retrieve", b'{"corpus":"known","query":"\\ud800"}'),
     Bad("an unknown option", 422, "POST", "/v1/retrieve", ask(topk=3), says="topk"),
     Bad("top_k as text", 422, "POST", "/v1/retrieve", ask(top_k="2"), says="top_k"),

@@ -158,6 +158,28 @@ def test_a_process_nobody_can_ask_about_is_left_alone(world: World) -> None:
     assert world.said == ["ready"]
 
 
+def test_a_process_that_was_suspected_is_left_alone_while_nobody_can_ask(world: World) -> None:
+    suspected = threading.Event()
+
+    def leaves_its_work(_child: Child) -> bool:
+        if "ready" not in world.said:
+            return False
+        if suspected.is_set():
+            raise Unavailable("the database takes no writes", service="database")
+        suspected.set()
+        return True
+
+    child = world.child("suspected", SLEEPS, wedged=leaves_its_work)
+    world.run(child, idle_s=0.5)
+    world.await_word("ready")
+    first = child.pid
+    assert suspected.wait(timeout=10)
+    began = time.monotonic()
+    eventually(lambda: time.monotonic() - began > 1.5)
+    assert child.pid == first
+    assert world.said == ["ready"]
+
+
 def test_stores_outlive_what_uses_them(world: World) -> None:
     children = [world.child(name, LEAVES_A_TIME, is_store=name == "store") for name in ("store", "user")]
     world.run(*children)

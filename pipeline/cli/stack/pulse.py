@@ -85,6 +85,6 @@ class Pulse:
             self._idle = start if works and self.child.service.wedged(self.child) else 0.0
         except Unavailable:
             # Nobody can tell. Restarting it would not help whoever did not answer.
-            works = self.works
+            works, self._idle = self.works, 0.0
         if works:
             self._seen = (start, time.monotonic())

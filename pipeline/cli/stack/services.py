@@ -27,6 +27,7 @@ from pipeline.cli.stack.worker_metrics import empty_folder
 from pipeline.database import Database
 from pipeline.jobs.dispatcher import LEAD_S, ROLE
 from pipeline.jobs.presence import beat_name, find_leader, list_beats, list_workers
+from pipeline.services.diagnosis.database_writes import DatabaseWriteProbe
 from pipeline.settings import Settings
 from pipeline.telemetry.metrics import FOLDER_VARIABLE
 
@@ -34,6 +35,59 @@ _WORKERS_S = 30.0
 
 WORKERS = {"interactive": ["interactive"], "bulk": ["bulk", "maintenance"]}
 """Two workers, so that a nightly run cannot hold up an update."""
+
+
+class SqlSigns:
+    """Who works, by what they write into SQL. While it takes no writes nobody can tell: silence is no sign then."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._writes = DatabaseWriteProbe(database)
+
+    def is_announced(self, name: str, child: Child) -> bool:
+        """Return whether this host's worker of that name has said since its start, and lately, that it consumes.
+
+        Raises:
+            Unavailable: The database does not answer, or takes no writes.
+        """
+        with self._database.read() as connection:
+            seen = {worker.name: worker.seen_s for worker in list_workers(connection)}
+        return self._judged(seen.get(f"{name}@{os.uname().nodename}", math.inf) < child.age_s)
+
+    def leads(self, child: Child) -> bool:
+        """Return whether this dispatcher leads, or another one that lives: what a dead one leaves is gone by then.
+
+        Raises:
+            Unavailable: As `is_announced`.
+        """
+        with self._database.read() as connection:
+            leader = find_leader(connection, ROLE)
+        return self._judged(leader is not None and (leader.endswith(f":{child.pid}") or child.age_s > LEAD_S))
+
+    def ticks(self, child: Child) -> bool:
+        """Return whether this very beat has said lately that it ticked.
+
+        Raises:
+            Unavailable: As `is_announced`.
+        """
+        with self._database.read() as connection:
+            age_s = list_beats(connection).get(beat_name(child.pid), math.inf)
+        return self._judged(age_s < child.age_s)
+
+    def leaves_jobs(self, queues: list[str], child: Child) -> bool:
+        """Return whether jobs of these queues wait that nobody claims.
+
+        Raises:
+            Unavailable: As `is_announced`: a claim is a write.
+        """
+        is_wedged = child.age_s > WEDGED_S and not find_wedged_queues(self._database).isdisjoint(queues)
+        return not self._judged(not is_wedged)
+
+    def _judged(self, works: bool) -> bool:
+        """Return a verdict; a bad one only of who could have written what would be a better one."""
+        if not works:
+            self._writes.require_writes()
+        return works
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +112,9 @@ class Plan:
             ConfigurationError: There is no Valkey for this machine.
             OSError: The folder cannot be written.
         """
-        return [*self._valkeys(), self._qdrant(), self._api(), *self._workers(), *self._clocks(), self._flower()]
+        signs = SqlSigns(self.database)
+        processes = [*self._workers(signs), *self._clocks(signs), self._flower()]
+        return [*self._valkeys(), self._qdrant(), self._api(), *processes]
 
     def _valkeys(self) -> list[Service]:
         broker = valkey.write_server_conf(
@@ -111,25 +167,25 @@ class Plan:
             prepare=partial(empty_folder, counts),
         )
 
-    def _workers(self) -> list[Service]:
+    def _workers(self, signs: SqlSigns) -> list[Service]:
         ports = {"interactive": self.stack.interactive_metrics_port, "bulk": self.stack.bulk_metrics_port}
-        return [self._worker(name, queues, metrics_port=ports[name]) for name, queues in WORKERS.items()]
+        return [self._worker(name, queues, signs, metrics_port=ports[name]) for name, queues in WORKERS.items()]
 
-    def _worker(self, name: str, queues: list[str], *, metrics_port: int) -> Service:
+    def _worker(self, name: str, queues: list[str], signs: SqlSigns, *, metrics_port: int) -> Service:
         counts = self.stack.folder / "metrics" / name
         return Service(
             f"workers/{name}",
             _python(worker_arguments(queues, concurrency=self.settings.worker_concurrency, name=name)),
-            works=lambda child: _is_announced(self.database, name, child),
-            wedged=lambda child: _leaves_jobs(self.database, queues, child),
+            works=lambda child: signs.is_announced(name, child),
+            wedged=lambda child: signs.leaves_jobs(queues, child),
             environment={"FOREFILL_WORKER_METRICS_PORT": str(metrics_port), FOLDER_VARIABLE: str(counts)},
             prepare=partial(empty_folder, counts),
         )
 
-    def _clocks(self) -> list[Service]:
+    def _clocks(self, signs: SqlSigns) -> list[Service]:
         return [
-            Service("dispatcher", _python(["workers.dispatcher"]), lambda child: _leads(self.database, child)),
-            Service("beat", _python(BEAT_ARGUMENTS), lambda child: _ticks(self.database, child)),
+            Service("dispatcher", _python(["workers.dispatcher"]), signs.leads),
+            Service("beat", _python(BEAT_ARGUMENTS), signs.ticks),
         ]
 
     def _flower(self) -> Service:
@@ -192,27 +248,3 @@ def auth_file(folder: Path) -> Path:
 def _python(module: Sequence[str]) -> list[str]:
     # -P keeps the working directory out of the module path: a folder named `api` there must not be taken for ours.
     return [sys.executable, "-P", "-m", *module]
-
-
-def _is_announced(database: Database, name: str, child: Child) -> bool:
-    """Whether this host's worker of that name has said since its start, and lately, that it consumes."""
-    with database.read() as connection:
-        seen = {worker.name: worker.seen_s for worker in list_workers(connection)}
-    return seen.get(f"{name}@{os.uname().nodename}", math.inf) < child.age_s
-
-
-def _leaves_jobs(database: Database, queues: list[str], child: Child) -> bool:
-    return child.age_s > WEDGED_S and not find_wedged_queues(database).isdisjoint(queues)
-
-
-def _leads(database: Database, child: Child) -> bool:
-    """Whether this dispatcher leads, or another one that lives: what a dead one leaves behind is gone by then."""
-    with database.read() as connection:
-        leader = find_leader(connection, ROLE)
-    return leader is not None and (leader.endswith(f":{child.pid}") or child.age_s > LEAD_S)
-
-
-def _ticks(database: Database, child: Child) -> bool:
-    """Whether this very beat has said lately that it ticked."""
-    with database.read() as connection:
-        return list_beats(connection).get(beat_name(child.pid), math.inf) < child.age_s

@@ -1,4 +1,4 @@
-"""Whether the database takes writes. A replica, a demoted primary or a full disk answers every question.
+"""Whether the database takes writes. A replica, a full disk or a lock that nobody lets go answers every question.
 
 Found out by a write that is committed: nothing else meets every reason for refusing one.
 """
@@ -7,9 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from sqlalchemy.exc import DBAPIError
-
-from pipeline.database import Database, Fault, fault_of, now_ms
+from pipeline.database import Database, now_ms
 from pipeline.errors import Unavailable, operator_sentence
 from pipeline.jobs.installation import set_fact
 
@@ -59,10 +57,5 @@ class DatabaseWriteProbe:
                 now = connection.execute(now_ms().select()).scalar_one()
                 set_fact(connection, _FACT, str(now))
         except Unavailable as error:
-            return None if _is_busy(error) else error
+            return error
         return None
-
-
-def _is_busy(error: Unavailable) -> bool:
-    """Tell whether another writer is at it: then writes are taken."""
-    return isinstance(error.__cause__, DBAPIError) and fault_of(error.__cause__) is Fault.BUSY

@@ -7,7 +7,7 @@ from pipeline.errors import ForefillError, Unavailable, operator_sentence
 from pipeline.retrieval.qdrant import QdrantWriter
 from pipeline.services.diagnosis import corpora, entries, index, redis_servers, working
 from pipeline.services.diagnosis import database as databases
-from pipeline.services.diagnosis.findings import Finding
+from pipeline.services.diagnosis.findings import Finding, Level
 from pipeline.settings import Settings
 
 
@@ -28,11 +28,12 @@ def examine(settings: Settings, database: Database, writer: QdrantWriter) -> Ite
     if not usable:
         return
     try:
-        yield databases.check_writes(database)
+        writes = databases.check_writes(database)
+        yield writes
         yield from redis_servers.check_room(settings, database)
         yield from entries.check(settings, database)
         yield from index.check_size(writer, database)
-        yield from working.check(settings, database)
+        yield from working.check(settings, database, takes_writes=writes.level == Level.OK)
         yield from corpora.check(settings, database)
     except Unavailable as error:
         yield Finding.fail(error.service, operator_sentence(error), remedy="start it, then run `forefill doctor` again")

@@ -15,8 +15,22 @@ OLD_S = 300.0
 """Seconds after which a due job has waited suspiciously long."""
 
 
-def check(settings: Settings, database: Database) -> Iterator[Finding]:
-    """Yield whether a dispatcher leads and every queue is consumed, and what workers encode with."""
+def check(settings: Settings, database: Database, *, takes_writes: bool) -> Iterator[Finding]:
+    """Yield whether a dispatcher leads and every queue is consumed, and what workers encode with.
+
+    Args:
+        settings: Of the deployment.
+        database: Holds what dispatchers and workers say of themselves.
+        takes_writes: Whether they can say anything now.
+    """
+    yield check_fast_tokenizer(settings)
+    if not takes_writes:
+        yield Finding.warn(
+            "workers",
+            "unknown: dispatcher and workers say in the database that they live, and it takes no writes",
+            remedy="let the database take writes, then run `forefill doctor` again; start no second ones before",
+        )
+        return
     with database.read() as connection:
         leader = find_leader(connection, ROLE)
         queues = queue_status(connection)
@@ -26,7 +40,6 @@ def check(settings: Settings, database: Database) -> Iterator[Finding]:
         yield Finding.ok("dispatcher", f"{leader} leads")
     for queue in queues:
         yield check_queue(queue)
-    yield check_fast_tokenizer(settings)
 
 
 def check_queue(queue: QueueStatus) -> Finding:

@@ -118,3 +118,9 @@ def test_a_reason_is_one_line_without_secrets() -> None:
     said = psycopg.OperationalError("connection failed\n\tfor pass%23word, that is pass#word\n")
     reason = reason_of(OperationalError(None, None, said), secrets=frozenset({"pass#word", "pass%23word"}))
     assert reason == "connection failed; for ***, that is ***"
+
+
+def test_a_short_secret_is_one_only_where_it_stands_alone() -> None:
+    said = psycopg.OperationalError("cannot execute INSERT, password=x postgresql://forefill:x@db/x1")
+    reason = reason_of(OperationalError(None, None, said), secrets=frozenset({"x"}))
+    assert reason == "cannot execute INSERT, password=*** postgresql://forefill:***@db/x1"

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy.exc import ProgrammingError
 
 from pipeline.documents.access import AccessScope, ApiKey, find_key
-from pipeline.errors import ExactnessError, NotFound, Unavailable
+from pipeline.errors import ExactnessError, InvalidInput, NotFound, Unavailable
 from pipeline.services.configuration import Access, Configuration, ConfigurationSource, CorpusView, SpecCaching
 from pipeline.services.configuration_copy import ConfigurationCopy
 
@@ -54,6 +54,16 @@ def refuse(_view: CorpusView) -> object:
 
 def refuse_all_but(fingerprint: str) -> Callable[[CorpusView], object]:
     return lambda view: view.fingerprint == fingerprint or refuse(view)
+
+
+@pytest.mark.anyio
+async def test_what_waiting_does_not_help_is_said_and_an_outage_is_one() -> None:
+    mistaken = await started(Sql(InvalidInput("there is no spec 'nope/none'")))
+    for _ in range(2):
+        with pytest.raises(InvalidInput, match="no spec 'nope/none'"):
+            await mistaken.corpus("a")
+    with pytest.raises(Unavailable, match="not read yet"):
+        await (await started(Sql(AWAY))).corpus("a")
 
 
 @pytest.mark.anyio
