@@ -45,9 +45,11 @@ def writer(cache_server: ValkeyServer) -> RedisTokenWriter:
 
 
 @contextlib.asynccontextmanager
-async def read_path(server: ValkeyServer, *, clock: Callable[[], float] = time.monotonic) -> AsyncIterator[TokenCache]:
+async def read_path(
+    server: ValkeyServer, *, clock: Callable[[], float] = time.monotonic, timeout_s: float = TIMEOUT_S
+) -> AsyncIterator[TokenCache]:
     """The read path's cache without L1, so that every lookup has to ask the server."""
-    reader = RedisTokenReader.connect(server.url, timeout_s=TIMEOUT_S)
+    reader = RedisTokenReader.connect(server.url, timeout_s=timeout_s)
     cache = TokenCache(reader, l1=L1Cache(0), write_back_ttl_s=60, circuit=Circuit(open_s=1.0, clock=clock))
     yield cache
     await cache.close()
@@ -110,7 +112,7 @@ async def test_a_killed_cache_is_a_miss_and_its_successor_is_found_and_filled(
 async def test_every_connection_of_a_restarted_cache_works_at_once(
     cache_server: ValkeyServer, writer: RedisTokenWriter
 ) -> None:
-    async with read_path(cache_server) as cache:
+    async with read_path(cache_server, timeout_s=20) as cache:
         await asyncio.gather(*(cache.lookup(FINGERPRINT, KEYS) for _ in range(20)))
         await asyncio.to_thread(cache_server.kill)  # a loop that stands still cannot notice closed connections
         await asyncio.to_thread(cache_server.start)

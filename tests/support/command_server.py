@@ -59,7 +59,9 @@ def _address() -> str:
     address = os.path.join(folder, "socket")  # noqa: PTH118  # a string for the socket
     clean = {name: value for name, value in os.environ.items() if not name.startswith("FOREFILL_")}
     process = subprocess.Popen(
-        [sys.executable, "-c", f"from {__name__} import main; main()", address], stdin=subprocess.PIPE, env=clean
+        [sys.executable, "-c", f"from {__name__} import main; main()", address, str(os.getpid())],
+        stdin=subprocess.DEVNULL,
+        env=clean,
     )
     atexit.register(_stop, process, Path(folder))
     eventually(lambda: os.path.exists(address), timeout_s=60, describe="the server of commands")  # noqa: PTH110  # a string, as above
@@ -81,18 +83,17 @@ def main() -> None:
 
     for name in (*_PRELOADED, *(f"pipeline.cli.{module}" for module in dict.fromkeys(COMMANDS.values()))):
         import_module(name)
-    _become_command(sys.argv[1])
+    _become_command(sys.argv[1], parent=int(sys.argv[2]))
     forefill()
 
 
-def _become_command(address: str) -> None:
+def _become_command(address: str, *, parent: int) -> None:
     """Serve; return in each child, with everything as a command of its own has it."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(address + ".new")
     listener.listen(64)
     os.rename(address + ".new", address)  # noqa: PTH104  # who sees it can connect
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    parent = os.getppid()
     listener.settimeout(1.0)
     while os.getppid() == parent:
         try:
