@@ -243,6 +243,11 @@ MALFORMED = [
 ]
 
 
+def test_a_filter_hundreds_of_levels_deep_is_refused_before_a_model_sees_it(http: httpx.Client) -> None:
+    refused = http.put(POINTS, content=MALFORMED[-1])
+    assert "nested" in refused.json()["status"]["error"]
+
+
 @pytest.mark.parametrize("content", MALFORMED)
 def test_a_malformed_body_is_a_mistake_of_the_caller(http: httpx.Client, content: bytes) -> None:
     assert http.put(POINTS, content=content).status_code == 400

@@ -16,6 +16,7 @@ from pipeline.listening import Refusal
 from pipeline.retrieval.owner.engine import OutOfSpaceError
 from pipeline.retrieval.owner.routes import ENDPOINTS, Endpoint
 from pipeline.retrieval.owner.shelf import Shelf
+from pipeline.retrieval.owner.writes import MAX_NESTING, is_nested_deeper
 from pipeline.telemetry.logs import get_logger
 
 SPOKEN_VERSION = "1.20.0"
@@ -33,6 +34,9 @@ _STATUS: dict[type[ForefillError], int] = {
     OutOfSpaceError: 507,
 }
 """The first that fits counts; 500 if none does."""
+
+_MAX_DEPTH = MAX_NESTING + 8
+"""Levels of a body: a payload's and those around it. Models take seconds for filters some hundred levels deep."""
 
 _log = get_logger(__name__)
 _Message = MutableMapping[str, Any]
@@ -136,7 +140,10 @@ def _check_parameters(query: bytes) -> None:
 def _parse(endpoint: Endpoint, body: bytes) -> Any:
     """Parse strictly: JSON has no NaN, and models refuse names they do not know."""
     try:
-        return endpoint.body.validate_python(orjson.loads(body or b"{}"))
+        content = orjson.loads(body or b"{}")
+        if isinstance(content, dict | list) and is_nested_deeper(content, _MAX_DEPTH, reads_vectors=False):
+            raise InvalidInput(f"The body may be nested {_MAX_DEPTH} deep")
+        return endpoint.body.validate_python(content)
     except orjson.JSONDecodeError as error:
         raise InvalidInput(f"The body is not JSON: {error}") from error
     except ValidationError as error:

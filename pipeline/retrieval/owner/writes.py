@@ -96,16 +96,35 @@ def checked_payload(payload: dict[str, Any]) -> dict[str, Any]:
     Raises:
         InvalidInput: It is nested too deeply. The engine would log it, and never load the shard again.
     """
-    level: list[Any] = [payload]
-    for _ in range(MAX_NESTING):
-        level = [inner for value in level for inner in _inner(value) if isinstance(inner, dict | list)]
+    if is_nested_deeper(payload, MAX_NESTING):
+        raise InvalidInput(f"Payload may be nested {MAX_NESTING} deep")
+    return payload
+
+
+def is_nested_deeper(value: dict[str, Any] | list[Any], depth: int, *, reads_vectors: bool = True) -> bool:
+    """Return whether objects and lists stand in one another more than `depth` deep.
+
+    Args:
+        value: What JSON says.
+        depth: Most levels.
+        reads_vectors: False passes over lists that begin with a number, which are long and mostly vectors.
+    """
+    level = [value]
+    for _ in range(depth):
+        level = [inner for outer in level for inner in _inner(outer) if isinstance(inner, dict | list)]
+        if not reads_vectors:
+            level = [inner for inner in level if not _is_vector(inner)]
         if not level:
-            return payload
-    raise InvalidInput(f"Payload may be nested {MAX_NESTING} deep")
+            return False
+    return True
 
 
 def _inner(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
     return value.values() if isinstance(value, dict) else value
+
+
+def _is_vector(value: dict[str, Any] | list[Any]) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], int | float)
 
 
 def _operation(operation: models.UpdateOperation, schema: CollectionSchema) -> edge.UpdateOperation:

@@ -40,7 +40,7 @@ def check_writes(database: Database) -> Finding:
     problem = DatabaseWriteProbe(database).problem()
     if problem is None:
         return Finding.ok("database writes", "are taken")
-    remedy = "let FOREFILL_DATABASE_URL lead to the primary, and see to its disk and rights"
+    remedy = "let FOREFILL_DATABASE_URL lead to the primary; see to its disk, its rights, and who holds a lock on it"
     return Finding.fail("database writes", problem, remedy=remedy)
 
 
