@@ -106,7 +106,10 @@ class ComposeHost:
             complaints.append(done.stdout + done.stderr)
             return done.returncode == 0
 
-        eventually(is_healthy, timeout_s=40, describe=lambda: f"health of {name}: {complaints[-1]}{self._tail(name)}")
+        def said() -> str:
+            return f"health of {name}: {complaints[-1]}{self._tail(name)}"
+
+        eventually(is_healthy, timeout_s=90, describe=said, pause_s=1.0)
 
     def check_health(self, name: str) -> "subprocess.CompletedProcess[str]":
         """Run a service's health check once."""

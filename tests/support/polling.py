@@ -21,6 +21,7 @@ def eventually(
     timeout_s: float = 60.0,
     describe: str | Callable[[], str] = "",
     tolerate: tuple[type[Exception], ...] = (),
+    pause_s: float = _FIRST_PAUSE_S,
 ) -> T:
     """Call `predicate` until it returns something truthy, and return that.
 
@@ -29,12 +30,12 @@ def eventually(
         timeout_s: Seconds after which waiting is given up.
         describe: Says what was awaited; a callable is asked only on failure (for a log's tail, for instance).
         tolerate: Errors that mean "not yet"; every other one is raised at once.
+        pause_s: First pause between two looks; longer for one that costs much.
 
     Raises:
         DeadlineExceededError: It never was truthy; names the last value or error.
     """
     deadline = time.monotonic() + timeout_s
-    pause_s = _FIRST_PAUSE_S
     while True:
         late = time.monotonic() >= deadline
         last: object
@@ -49,7 +50,7 @@ def eventually(
         if late:
             raise DeadlineExceededError(_failure(last, timeout_s=timeout_s, describe=describe))
         time.sleep(pause_s)
-        pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
+        pause_s = max(pause_s, min(pause_s * 1.5, _LONGEST_PAUSE_S))
 
 
 async def eventually_async(
