@@ -74,7 +74,7 @@ def test_a_killed_one_comes_back_and_the_others_answer_meanwhile_until_ctrl_c(
         assert httpx.get(f"{api.url}/healthz", verify=NO_TLS).status_code == 200
     assert other in wait_for_two(parent, without=victim)
     parent.send(signal.SIGINT)
-    assert parent.wait() == 130
+    assert parent.wait(timeout_s=10) == 130
     assert processes.alive() == []
     assert "Traceback" not in parent.log()
 

@@ -46,23 +46,21 @@ def impatient(sqlite_database: Database, monkeypatch: pytest.MonkeyPatch) -> Dat
     return sqlite_database
 
 
-def verdicts(signs: SqlSigns) -> list[bool]:
-    return [signs.is_announced("bulk", SILENT), signs.leads(SILENT), signs.ticks(SILENT)]
+def judges(signs: SqlSigns) -> list[Callable[[], bool]]:
+    return [
+        lambda: signs.is_announced("bulk", SILENT),
+        lambda: signs.leads(SILENT),
+        lambda: signs.ticks(SILENT),
+    ]
 
 
 def test_who_could_have_said_something_and_did_not_does_not_work(database: Database) -> None:
-    assert verdicts(SqlSigns(database)) == [False, False, False]
+    assert [judge() for judge in judges(SqlSigns(database))] == [False, False, False]
 
 
 def test_while_the_database_is_locked_nobody_is_judged(impatient: Database) -> None:
-    signs = SqlSigns(impatient)
     with locked(impatient):
-        judges: list[Callable[[], bool]] = [
-            lambda: signs.is_announced("bulk", SILENT),
-            lambda: signs.leads(SILENT),
-            lambda: signs.ticks(SILENT),
-        ]
-        for judge in judges:
+        for judge in judges(SqlSigns(impatient)):
             with pytest.raises(Unavailable, match="busy"):
                 judge()
 

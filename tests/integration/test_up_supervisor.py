@@ -52,6 +52,16 @@ class World:
         service = Service(name, command, works, wedged=wedged, is_store=is_store)
         return Child(service, os.environ, self.folder / f"{name}.log")
 
+    def require_left_alone(self, child: Child, *, once: threading.Event) -> None:
+        """Fail if a child is replaced, or spoken of, within one and a half seconds after something has happened."""
+        self.await_word("ready")
+        first = child.pid
+        assert once.wait(timeout=10)
+        began = time.monotonic()
+        eventually(lambda: time.monotonic() - began > 1.5)
+        assert child.pid == first
+        assert self.said == ["ready"]
+
     def run(self, *children: Child, silent_s: float = 60.0, idle_s: float = 60.0, ask_s: float = 0.2) -> None:
         supervisor = Supervisor(
             children, stop=self.stop, say=self.said.append, silent_s=silent_s, idle_s=idle_s, ask_s=ask_s
@@ -149,13 +159,7 @@ def test_a_process_nobody_can_ask_about_is_left_alone(world: World) -> None:
 
     child = world.child("unknown", SLEEPS, works=works)
     world.run(child, silent_s=0.5)
-    world.await_word("ready")
-    first = child.pid
-    assert asked.wait(timeout=10)
-    began = time.monotonic()
-    eventually(lambda: time.monotonic() - began > 1.5)
-    assert child.pid == first
-    assert world.said == ["ready"]
+    world.require_left_alone(child, once=asked)
 
 
 def test_a_process_that_was_suspected_is_left_alone_while_nobody_can_ask(world: World) -> None:
@@ -171,13 +175,7 @@ def test_a_process_that_was_suspected_is_left_alone_while_nobody_can_ask(world: 
 
     child = world.child("suspected", SLEEPS, wedged=leaves_its_work)
     world.run(child, idle_s=0.5)
-    world.await_word("ready")
-    first = child.pid
-    assert suspected.wait(timeout=10)
-    began = time.monotonic()
-    eventually(lambda: time.monotonic() - began > 1.5)
-    assert child.pid == first
-    assert world.said == ["ready"]
+    world.require_left_alone(child, once=suspected)
 
 
 def test_stores_outlive_what_uses_them(world: World) -> None:

@@ -7,13 +7,13 @@ What is not tried this way is its loading; tests of that start a process themsel
 import atexit
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -27,8 +27,8 @@ _PRELOADED = ("alembic.command", "qdrant_client", "tokenizers", "pipeline.factor
 
 def run_command(
     arguments: Sequence[str], *, env: Mapping[str, str], cwd: Path | str | None, stdin: bytes, timeout_s: float
-) -> "subprocess.CompletedProcess[bytes]":
-    """Run a command to its end.
+) -> "subprocess.CompletedProcess[str]":
+    """Run a command to its end, and return what it said as text.
 
     Raises:
         AssertionError: It still runs after `timeout_s`, and was killed.
@@ -38,7 +38,7 @@ def run_command(
         given.write(stdin)
         given.seek(0)
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
-            connection.connect(_address())
+            connection.connect(str(_address()))
             socket.send_fds(connection, [request], [given.fileno(), output.fileno(), errors.fileno()])
             pid = int(connection.recv(64))
             connection.settimeout(timeout_s)
@@ -49,31 +49,28 @@ def run_command(
                 raise AssertionError(f"`forefill {' '.join(arguments)}` still runs after {timeout_s:g} s") from error
         output.seek(0)
         errors.seek(0)
-        return subprocess.CompletedProcess(arguments, code, output.read(), errors.read())
+        return subprocess.CompletedProcess(arguments, code, output.read().decode(), errors.read().decode())
 
 
 @cache
-def _address() -> str:
+def _address() -> Path:
     """Start the server of this test process, and return where it listens."""
-    folder = tempfile.mkdtemp(prefix="forefill-commands-")
-    address = os.path.join(folder, "socket")  # noqa: PTH118  # a string for the socket
+    address = Path(tempfile.mkdtemp(prefix="forefill-commands-")) / "socket"
     clean = {name: value for name, value in os.environ.items() if not name.startswith("FOREFILL_")}
     process = subprocess.Popen(
-        [sys.executable, "-c", f"from {__name__} import main; main()", address, str(os.getpid())],
+        [sys.executable, "-c", f"from {__name__} import main; main()", str(address), str(os.getpid())],
         stdin=subprocess.DEVNULL,
         env=clean,
     )
-    atexit.register(_stop, process, Path(folder))
-    eventually(lambda: os.path.exists(address), timeout_s=60, describe="the server of commands")  # noqa: PTH110  # a string, as above
+    atexit.register(_stop, process, address)
+    eventually(address.exists, describe="the server of commands")
     return address
 
 
-def _stop(process: "subprocess.Popen[bytes]", folder: Path) -> None:
+def _stop(process: "subprocess.Popen[bytes]", address: Path) -> None:
     process.kill()
     process.wait()
-    with suppress(OSError):
-        (folder / "socket").unlink()
-        folder.rmdir()
+    shutil.rmtree(address.parent)
 
 
 def main() -> None:
@@ -83,16 +80,17 @@ def main() -> None:
 
     for name in (*_PRELOADED, *(f"pipeline.cli.{module}" for module in dict.fromkeys(COMMANDS.values()))):
         import_module(name)
-    _become_command(sys.argv[1], parent=int(sys.argv[2]))
+    _become_command(Path(sys.argv[1]), parent=int(sys.argv[2]))
     forefill()
 
 
-def _become_command(address: str, *, parent: int) -> None:
+def _become_command(address: Path, *, parent: int) -> None:
     """Serve; return in each child, with everything as a command of its own has it."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    listener.bind(address + ".new")
+    early = address.with_suffix(".new")
+    listener.bind(str(early))
     listener.listen(64)
-    os.rename(address + ".new", address)  # noqa: PTH104  # who sees it can connect
+    early.rename(address)  # who sees it can connect
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     listener.settimeout(1.0)
     while os.getppid() == parent:

@@ -35,8 +35,7 @@ class Commands:
         self, *arguments: str, stdin: bytes = b"", env: Mapping[str, str] | None = None, timeout_s: float = 60.0
     ) -> "subprocess.CompletedProcess[str]":
         """Run a command to its end."""
-        done = run_command(arguments, env=self._environment(env), cwd=self.folder, stdin=stdin, timeout_s=timeout_s)
-        return subprocess.CompletedProcess(arguments, done.returncode, done.stdout.decode(), done.stderr.decode())
+        return run_command(arguments, env=self._environment(env), cwd=self.folder, stdin=stdin, timeout_s=timeout_s)
 
     def answer(self, *arguments: str, stdin: bytes = b"", code: int = 0) -> dict[str, Any]:
         """Run a command with `--json` that ends with an exit code, and return the one object it printed."""

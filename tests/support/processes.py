@@ -243,8 +243,7 @@ class Processes:
     ) -> "subprocess.CompletedProcess[str]":
         """Run `forefill arguments…` to its end and return exit code, standard output and standard error as text."""
         own = {**os.environ, **(env or {}), MARK: self._mark}
-        done = run_command(arguments, env=own, cwd=None, stdin=b"", timeout_s=timeout_s)
-        return subprocess.CompletedProcess(arguments, done.returncode, done.stdout.decode(), done.stderr.decode())
+        return run_command(arguments, env=own, cwd=None, stdin=b"", timeout_s=timeout_s)
 
     def alive(self) -> list[psutil.Process]:
         """Every living process that was started here, directly or not, wherever it has moved since."""
